@@ -1,0 +1,1 @@
+"""Bytes to rows: one codec a file."""

@@ -1,0 +1,1 @@
+"""The YAML file, validated: policies, sources, pipelines, models."""

@@ -1,0 +1,1 @@
+"""Trained estimators: loading by digest, and later the registry and training."""

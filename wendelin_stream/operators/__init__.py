@@ -1,0 +1,1 @@
+"""Pure, synchronous steps from items to items: one operator a file."""

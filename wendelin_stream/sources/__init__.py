@@ -1,0 +1,1 @@
+"""Doors in: one protocol a file or folder."""

@@ -1,0 +1,1 @@
+"""Conformance kits and scripted sources, for authors of plugins."""
