@@ -2,4 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wendelin_stream.client import connect
+
+__all__ = ["__version__", "connect"]
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`connect` on first use: importing the package alone loads nothing of NumPy."""
+    if name == "connect":
+        from wendelin_stream.client import connect  # noqa: PLC0415 - see above
+
+        return connect
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
