@@ -126,18 +126,24 @@ class Source(Protocol):
     async def commit(self, origin: Origin, seq: int) -> None:
         """Everything of `origin` up to `seq` is on disk: tell the sender, in order.
 
-        Called with growing seq within an origin; some may be left out. Never concurrently. Must not raise for
-        a sender that is gone: it will send again and the repeat is dropped.
+        seq never falls within an origin; some may be left out, and of a file that ends inside a row it is the offset
+        behind the last whole one. Never concurrently. Must not raise for a sender that is gone: it will send again and
+        the repeat is dropped.
         """
 
     async def refuse(self, origin: Origin, seq: int, why: Exception) -> None:
-        """The unit `seq` was not stored and will not be: no acknowledgement, the protocol's "no" instead.
+        """The unit `seq`, and all that was yielded of the origin behind it, is not stored: no acknowledgement, the
+        protocol's "no" instead.
 
-        Called after all earlier units of the origin are committed or refused.
+        Called after all earlier units of the origin are committed. Whatever comes of this origin next must start at
+        the last commit: a connection closes (its sender tries again), a file is read again from there.
         """
 
     async def quiesce(self) -> None:
-        """Stop taking new data; what was yielded may still be committed. Called once, before `aclose`."""
+        """Stop taking new data and return when all that was taken is yielded; it may still be committed.
+
+        Called once, before `aclose`.
+        """
 
     async def aclose(self) -> None:
         """Release everything. `read` ends. No `commit` or `refuse` follows."""

@@ -1,0 +1,64 @@
+"""The pipelines of a configuration: one supervised instance for each stream that matches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from wendelin_stream.config import PipelineSpec
+from wendelin_stream.plugin import OperatorContext
+from wendelin_stream.runtime.log import Log
+from wendelin_stream.runtime.pipeline import Pipeline, Progress
+from wendelin_stream.runtime.supervisor import Health, supervise
+
+
+@dataclass(slots=True)
+class Instance:
+    """One pipeline on one stream."""
+
+    source: str
+    target: str
+    progress: Progress
+    health: Health
+    task: asyncio.Task[None]
+
+
+@dataclass(slots=True)
+class PipelineRunner:
+    """All instances of one configured pipeline."""
+
+    spec: PipelineSpec
+    log: Log
+    context: OperatorContext
+    executor: Executor
+    instances: dict[str, Instance] = field(default_factory=dict)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _unwatch: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Take up every stream that matches, now and as they appear."""
+        self._unwatch = self.log.watch(self._see)
+
+    def _see(self, stream: str) -> None:
+        if stream in self.instances or not self.spec.from_.matches(stream):
+            return
+        target = self.spec.output(stream)
+        pipeline = Pipeline(self.spec, stream, target, self.log, self.context, self.executor, self._stop)
+        health = Health()
+        name = f"pipeline {self.spec.name} on {stream}"
+        task = asyncio.create_task(supervise(name, pipeline.run, health, self._stop), name=name)
+        self.instances[stream] = Instance(stream, target, pipeline.progress, health, task)
+
+    async def close(self, limit: float) -> None:
+        """Let the instances use up their input, `limit` seconds at most; what is left is done after the next start."""
+        self._unwatch()
+        self._stop.set()
+        tasks = [instance.task for instance in self.instances.values()]
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=limit)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
