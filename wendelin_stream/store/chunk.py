@@ -1,0 +1,64 @@
+"""What is appended: a `Chunk`, stored whole or not at all, of one or more `Part`s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wendelin_stream.errors import BadData
+from wendelin_stream.plugin import Buffer
+from wendelin_stream.store.format import Flag
+
+_PLAIN = Flag(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One index record to be.
+
+    data: payload pieces, not copied before they are written; they must not change until the ticket is done.
+    count: rows or events.  t_first, t_last: ns UTC.  row: rows from the time anchor to the first row, so that
+    ``anchor = t_first - ticks(row, rate)``.  crc: crc32c of all the data if it is already known.
+    """
+
+    data: Sequence[Buffer]
+    count: int = 0
+    t_first: int = 0
+    t_last: int = 0
+    row: int = 0
+    flags: Flag = _PLAIN
+    crc: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What is stored whole or not at all; a single part without data is a checkpoint.
+
+    chunk_id: 16 bytes, the same when the same chunk is sent again, or b"".  producer, position: unsigned 64-bit,
+    who made it and how far that one got; kept in the last part's record.  t_ingest: ns UTC.
+    """
+
+    parts: Sequence[Part]
+    chunk_id: bytes = b""
+    producer: int = 0
+    position: int = 0
+    t_ingest: int = 0
+
+
+def check_chunk(chunk: Chunk, row_bytes: int) -> None:
+    """Raise BadData if the chunk cannot be stored in a stream with rows of that many bytes (1: untyped)."""
+    if not chunk.parts:
+        raise BadData("a chunk needs a part")
+    if chunk.chunk_id and len(chunk.chunk_id) != 16:
+        raise BadData(f"a chunk id has 16 bytes, not {len(chunk.chunk_id)}")
+    for part in chunk.parts:
+        length = 0
+        for piece in part.data:
+            if type(piece) is memoryview:
+                if not piece.c_contiguous:
+                    raise BadData("a payload piece is not contiguous")
+                length += piece.nbytes
+            else:
+                length += len(piece)
+        if row_bytes > 1 and length != part.count * row_bytes:
+            raise BadData(f"{length} bytes are not {part.count} rows of {row_bytes} bytes")
