@@ -126,7 +126,7 @@ def store_path(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """Call it for a TCP port on 127.0.0.1 that nobody listens on."""
 
