@@ -1,1 +1,4 @@
-"""Conformance kits and scripted sources, for authors of plugins."""
+"""Conformance kits and scripted sources, for authors of plugins: `operators.OperatorTests` and others.
+
+They need the packages of the extra `test`.
+"""

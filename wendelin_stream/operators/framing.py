@@ -1,0 +1,181 @@
+"""What windowed operators share: rows in, blocks of rows out, and the time of each output row.
+
+Frames start at absolute row numbers, counted since the start or the last gap, and never at the borders of
+batches. So do the blocks in which they are computed: each arithmetic call sees the same operands however the
+input was cut, and the results are equal bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wendelin_stream.batch import NS, Batch, Signal, ticks
+from wendelin_stream.errors import ConfigError
+
+State = Mapping[str, NDArray[Any]]
+
+
+def waveform_rate(signal: Signal, operator: str) -> Fraction:
+    """The sample rate of a signal that windows can be cut from: real numbers, a flat row, a rate.
+
+    Raises ConfigError for anything else.
+    """
+    if signal.rate is None:
+        raise ConfigError(
+            f"{operator} needs a stream with a sample rate, and these rows carry a time each",
+            hint="give the stream's codec a rate",
+        )
+    if signal.axes:
+        axes = " x ".join(axis.name for axis in signal.axes)
+        raise ConfigError(f"{operator} needs one number per channel, and these rows have the axes {axes}")
+    if signal.dtype.kind not in "fiu":
+        raise ConfigError(f"{operator} needs real numbers, and these rows are {signal.dtype}")
+    return signal.rate
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a row comes from: its time is ``anchor + index / rate``, its input row `position` (see `Batch`)."""
+
+    row: int
+    anchor: int
+    index: int
+    position: int
+
+    def after(self, rows: int, stride: int) -> Origin:
+        """The origin of the row that is `rows` further on, on the same time base."""
+        return Origin(self.row + rows, self.anchor, self.index + rows, self.position + rows * stride)
+
+
+class Timeline:
+    """Time base and position of every row since the start or the last gap, as far back as they are needed."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all rows; the next one is number 0."""
+        self.rows = 0
+        self.stride = 1
+        self._origins: list[Origin] = []
+
+    def add(self, batch: Batch) -> None:
+        """Count the rows of a batch. A time base that just goes on is not kept twice."""
+        self.stride = batch.stride
+        origin = Origin(self.rows, batch.anchor, batch.index, batch.position)
+        if not self._origins or self._origins[-1].after(self.rows - self._origins[-1].row, batch.stride) != origin:
+            self._origins.append(origin)
+        self.rows += len(batch)
+
+    def at(self, row: int) -> Origin:
+        """Origin of a row that was added and not forgotten."""
+        origin = next(origin for origin in reversed(self._origins) if origin.row <= row)
+        return origin.after(row - origin.row, self.stride)
+
+    def forget(self, row: int) -> None:
+        """Rows before `row` will not be asked for any more."""
+        keep = next((i for i in range(len(self._origins) - 1, 0, -1) if self._origins[i].row <= row), 0)
+        del self._origins[:keep]
+
+    def pending(self, row: int) -> int | None:
+        """Position of `row`, or None if it has not come yet."""
+        return self.at(row).position if row < self.rows else None
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """The timeline as arrays."""
+        origins = [(o.row, o.anchor, o.index, o.position) for o in self._origins]
+        return {
+            "origins": np.array(origins, dtype=np.int64).reshape(-1, 4),
+            "rows": np.array([self.rows, self.stride], dtype=np.int64),
+        }
+
+    def restore(self, state: State) -> None:
+        """The timeline that gave `state`."""
+        self._origins = [Origin(*map(int, origin)) for origin in state["origins"]]
+        self.rows, self.stride = map(int, state["rows"])
+
+
+class RowBuffer:
+    """The latest rows, one line per channel: (channels, capacity), `held` of them valid."""
+
+    def __init__(self, channels: int, capacity: int, dtype: np.dtype[Any]) -> None:
+        self.lines: NDArray[Any] = np.zeros((channels, capacity), dtype)
+        self.held = 0
+
+    def fill(self, rows: NDArray[Any], size: int) -> int:
+        """Take from `rows` (n, channels) until `size` rows are held; returns how many were taken."""
+        count = min(len(rows), size - self.held)
+        self.lines[:, self.held : self.held + count] = rows[:count].T
+        self.held += count
+        return count
+
+    def drop(self, count: int) -> None:
+        """Forget the oldest `count` rows."""
+        self.lines[:, : self.held - count] = self.lines[:, count : self.held]
+        self.held -= count
+
+    def snapshot(self) -> NDArray[Any]:
+        """What is held: (channels, held)."""
+        return self.lines[:, : self.held].copy()
+
+    def restore(self, lines: NDArray[Any]) -> None:
+        """Hold what `snapshot` gave."""
+        self.held = lines.shape[1]
+        self.lines[:, : self.held] = lines
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output row and the input row that it begins with."""
+
+    origin: Origin
+    values: NDArray[Any]
+
+
+def batches(signal: Signal, outputs: Iterable[Output], step: int, stride: int) -> Iterator[Batch]:
+    """Output rows as batches of `signal`, each row at exactly the time of the input row that it begins with.
+
+    outputs: rows that are `step` input rows apart; stride: the input's. Rounding to nanoseconds at the output's rate
+    and at the input's can differ; a batch ends before the row where it would, so no cut of the input shows.
+    """
+    assert signal.rate is not None
+    source = signal.rate * step
+    run: list[Output] = []
+    anchor = index = 0
+    for output in outputs:
+        if run and anchor + ticks(index + len(run), signal.rate) != _time(output.origin, source):
+            yield _batch(signal, run, anchor, index, step * stride)
+            run = []
+        if not run:
+            anchor, index = _time_base(output.origin, source, step)
+        run.append(output)
+    if run:
+        yield _batch(signal, run, anchor, index, step * stride)
+
+
+def _batch(signal: Signal, run: Sequence[Output], anchor: int, index: int, stride: int) -> Batch:
+    rows = np.stack([output.values for output in run])
+    rows.setflags(write=False)
+    return Batch(signal, rows, anchor, index, run[0].origin.position, stride)
+
+
+def _time(origin: Origin, rate: Fraction) -> int:
+    return origin.anchor + ticks(origin.index, rate)
+
+
+def _time_base(origin: Origin, rate: Fraction, step: int) -> tuple[int, int]:
+    """Anchor and index, in output rows, for the output row that begins at `origin`.
+
+    The input's own anchor, moved by less than a step, where that is a whole number of nanoseconds: then both rates
+    agree for ever. Else the row's own time.
+    """
+    index, rest = divmod(origin.index, step)
+    if rest * NS * rate.denominator % rate.numerator == 0:
+        return origin.anchor + ticks(rest, rate), index
+    return _time(origin, rate), 0
