@@ -28,7 +28,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[No
 def test_each_state_is_one_message_in_the_words_of_sd_notify(manager) -> None:
     """Start, status, watchdog, reload and stop, on both kinds of address; messages arrive in order."""
     notifier, received = manager
-    notifier.extend_timeout(2.5)
+    notifier.extend_timeout(2_500_000)
     notifier.ready("2 sources, 1 pipeline")
     notifier.status("25.6 kHz\nlag  0.1 s")
     notifier.watchdog()
@@ -82,14 +82,14 @@ def test_status_survives_any_text(manager) -> None:
     ("environ", "interval"),
     [
         ({}, None),
-        ({"WATCHDOG_USEC": "30000000"}, 15.0),
-        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 15.0),
+        ({"WATCHDOG_USEC": "30000000"}, 30.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 30.0),
         ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
         ({"WATCHDOG_USEC": "0"}, None),
     ],
 )
-def test_watchdog_interval_is_half_of_what_systemd_allows(environ: dict[str, str], interval: float | None) -> None:
+def test_watchdog_interval_is_what_systemd_allows(environ: dict[str, str], interval: float | None) -> None:
     """Only if systemd watches this very process, and not one that handed its environment down."""
     assert Notifier(environ | {"NOTIFY_SOCKET": "/run/systemd/notify"}).watchdog_interval() == interval
 

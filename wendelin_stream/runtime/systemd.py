@@ -46,17 +46,17 @@ class Notifier:
         """One line for ``systemctl status``."""
         self._send(*_status(text))
 
-    def extend_timeout(self, seconds: float) -> None:
-        """Ask for `seconds` from now for the start, reload or stop under way: a long recovery, a slow disk."""
-        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+    def extend_timeout(self, usec: int) -> None:
+        """Ask for `usec` microseconds from now for the start or stop under way: a long recovery, a slow disk."""
+        self._send(f"EXTEND_TIMEOUT_USEC={usec}")
 
     def watchdog(self) -> None:
         """Alive. Call it only after a check that the loop and the writer thread both got on."""
         self._send("WATCHDOG=1")
 
     def watchdog_interval(self) -> float | None:
-        """Seconds from one `watchdog` call to the next, half of what systemd allows; None: it does not watch us."""
-        return self._watchdog / 2 if self.active and self._watchdog else None
+        """Seconds after which systemd kills us if it hears no `watchdog`; None: it does not watch us."""
+        return self._watchdog if self.active and self._watchdog else None
 
     def _send(self, *lines: str) -> None:
         if not self.active or not lines:
