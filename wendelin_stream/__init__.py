@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +16,5 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """`connect` on first use: importing the package alone loads nothing of NumPy."""
     if name == "connect":
-        from wendelin_stream.client import connect  # noqa: PLC0415 - see above
-
-        return connect
+        return import_module("wendelin_stream.client").connect
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,16 +10,17 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import uvloop
 
 from wendelin_stream import __version__
-from wendelin_stream.config import Config, ConfigErrors, verify
+from wendelin_stream.config import Config, ConfigErrors, operator_context, stored_streams, verify
 from wendelin_stream.errors import ConfigError, WendelinStreamError
 from wendelin_stream.models import load_model
-from wendelin_stream.plugin import Model, OperatorContext
 from wendelin_stream.runtime.budget import Budget
 from wendelin_stream.runtime.doors import DoorRunner
 from wendelin_stream.runtime.ingest import Ingest
@@ -29,7 +30,7 @@ from wendelin_stream.runtime.logs import set_up_logging
 from wendelin_stream.runtime.reload import changes, pipeline_changes, refuse_fixed
 from wendelin_stream.runtime.status import report, status_line
 from wendelin_stream.runtime.systemd import Notifier
-from wendelin_stream.store import lock_store, stored_streams
+from wendelin_stream.store import FileSystem, take_lock
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +51,24 @@ def run(load: Callable[[], Config]) -> int:
     """
     set_up_logging()
     config = load()
-    with lock_store(config.store.path), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with one_daemon(config.store.path), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Daemon(config, load).run())
     return 0
+
+
+@contextmanager
+def one_daemon(store: Path) -> Iterator[None]:
+    """Hold the store's daemon lock. Raises Locked if a daemon runs on it, ConfigError if the folder cannot be made."""
+    files = FileSystem()
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        lock = take_lock(files, store / "daemon.lock", f"the store {store}")
+    except OSError as error:
+        raise ConfigError(f"cannot use {store}: {error.strerror}", where="store.path") from error
+    try:
+        yield
+    finally:
+        files.close(lock)
 
 
 def check(config: Config) -> None:
@@ -69,7 +85,6 @@ class Daemon:
         self.config = config
         self._load = load
         self._notifier = notifier or Notifier()
-        self._models: dict[tuple[str, str], Model] = {}
         self._stopping = asyncio.Event()
         self._reload = asyncio.Event()
         self.doors: dict[str, DoorRunner] = {}
@@ -127,20 +142,11 @@ class Daemon:
         self.doors.update(opened)
 
     def _start_pipelines(self, names: frozenset[str]) -> None:
-        context = OperatorContext(self._model)
+        context = operator_context(self.config.models, load_model)
         for name in sorted(names):
             runner = PipelineRunner(self.config.pipelines[name], self.log, context, self._workers)
             self.pipelines[name] = runner
             runner.start()
-
-    def _model(self, name: str) -> Model:
-        spec = self.config.models.get(name)
-        if spec is None:
-            raise ConfigError(f"model {name!r} is not declared", hint="add it under models:")
-        key = (name, spec.sha256)
-        if key not in self._models:
-            self._models[key] = load_model(name, spec.path, spec.sha256)
-        return self._models[key]
 
     async def _close(self) -> None:
         self._notifier.stopping()

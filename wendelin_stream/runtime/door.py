@@ -216,6 +216,8 @@ class Door:
             delivery.error = delivery.error or ticket.error
             if flow is not None and flow.writer is not None:  # what was counted on did not come about
                 flow.due = expected_time(flow.writer.last(), flow.writer.signal)
+                if flow.writer.error is not None:
+                    flow.writer = None  # it has stopped: the next unit opens it anew, which repairs what can be
         if ticket.duplicate:
             self.counters.duplicates += 1
         self._settled(delivery)

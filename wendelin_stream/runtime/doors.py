@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wendelin_stream.config import SourceSpec
-from wendelin_stream.plugin import Source, SourceContext, load
+from wendelin_stream.plugin import Source, SourceContext
 from wendelin_stream.runtime.ingest import Ingest
 from wendelin_stream.runtime.supervisor import Health, supervise
 
@@ -27,7 +27,7 @@ class DoorRunner:
     async def open(self) -> None:
         """Bind or connect, so that what the user must change is known before anything runs. Raises ConfigError."""
         context = SourceContext(self.spec.name, self.state_dir / self.spec.name, self.ingest.position)
-        source: Source = load("sources", self.spec.type)(self.spec.options, context)
+        source = self.spec.make(context)
         try:
             await source.open()
         except BaseException:

@@ -137,7 +137,7 @@ class Pipeline:
                 hint="give its policy a codec, or narrow the pattern",
             )
         operators = build_operators(self.spec, self.context)
-        signal = chain(operators, reader.signal)
+        signal = chain(operators, reader.signal, self.spec)
         made_by = definition(self.spec, self.source, signal)
         producer = producer_id(made_by)
         writer = await self.log.writer(self.target, "rows", signal, {**made_by, "producer": producer})
@@ -252,8 +252,3 @@ class Step:
             if isinstance(item, Batch):
                 self.row = item.position + len(item)
                 self.rows_in += len(item)
-
-
-def derived_signal(spec: PipelineSpec, signal: Signal, context: OperatorContext) -> Signal:
-    """What the pipeline makes of an input signal. Raises ConfigError."""
-    return chain(build_operators(spec, context), signal)

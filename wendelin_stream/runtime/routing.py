@@ -67,7 +67,7 @@ def raw_part(body: Events | Blob, arrival: int) -> Part:
 def row_bytes(batch: Batch) -> Buffer:
     """The rows as they are written: C order, the signal's dtype."""
     rows = np.ascontiguousarray(batch.rows, dtype=batch.signal.dtype)
-    return memoryview(rows.reshape(-1).view(np.uint8))
+    return rows.reshape(-1).view(np.uint8).data
 
 
 def rows_part(batch: Batch, flags: Flag = Flag(0)) -> Part:  # noqa: B008 - an immutable constant

@@ -5,6 +5,8 @@ from __future__ import annotations
 from wendelin_stream.store.chunk import Chunk, Part
 from wendelin_stream.store.config import StoreConfig
 from wendelin_stream.store.format import IDX, Flag
+from wendelin_stream.store.fs import FileSystem
+from wendelin_stream.store.lock import take_lock
 from wendelin_stream.store.names import decode_name, encode_name, stream_names
 from wendelin_stream.store.reader import StreamReader
 from wendelin_stream.store.store import Store
@@ -13,6 +15,7 @@ from wendelin_stream.store.writer import StreamWriter, Ticket
 __all__ = [
     "IDX",
     "Chunk",
+    "FileSystem",
     "Flag",
     "Part",
     "Store",
@@ -23,4 +26,5 @@ __all__ = [
     "decode_name",
     "encode_name",
     "stream_names",
+    "take_lock",
 ]

@@ -106,6 +106,14 @@ class Committer:
         self._queue.put(partial(self._command, close))
         closed.wait()
 
+    def ping(self, done: Callable[[], None]) -> None:
+        """Call `done` through `notify` once both threads have come round to it."""
+
+        def answer() -> None:
+            (self._notify or _call)(done)
+
+        self._queue.put(partial(self._command, answer))
+
     def stop(self) -> None:
         """Write, sync, publish and tell everything that is queued, then end both threads. Blocks."""
         self._queue.put(self._stop_writing)
@@ -321,6 +329,10 @@ def _outcome(job: Callable[[], None]) -> OSError | None:
     except OSError as error:
         return error
     return None
+
+
+def _call(done: Callable[[], None]) -> None:
+    done()
 
 
 def _tell(tickets: list[Ticket]) -> None:

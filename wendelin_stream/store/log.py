@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -16,16 +13,15 @@ from typing import Any
 import numpy as np
 
 from wendelin_stream.batch import Kind, Signal
-from wendelin_stream.errors import ConfigError, Locked
+from wendelin_stream.errors import ConfigError
 from wendelin_stream.store.chunk import Chunk
 from wendelin_stream.store.dedupe import Window, producer_positions, take
 from wendelin_stream.store.files import Dirty, Files, data_files, index_files
 from wendelin_stream.store.format import IDX, INDEX_RECORDS, RECORD_BYTES, Slot, StreamInfo, Tail, describe
 from wendelin_stream.store.fs import FileSystem, read_file, replace_file, write_all
 from wendelin_stream.store.layout import lay_out
+from wendelin_stream.store.lock import take_lock
 from wendelin_stream.store.recovery import Place, newest_first, recover
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(slots=True)
@@ -94,7 +90,7 @@ class Log:
 
 def open_log(fs: FileSystem, folder: Path, dedupe: int) -> Log:
     """Lock and recover an existing stream. Raises Locked, Corrupt, OSError."""
-    lock = _lock(fs, folder)
+    lock = take_lock(fs, folder / "lock", f"stream {folder.name}")
     open_fds = [lock]
     index = data = None
     try:
@@ -110,30 +106,6 @@ def open_log(fs: FileSystem, folder: Path, dedupe: int) -> Log:
         for fd in open_fds:
             fs.close(fd)
         raise
-
-
-def _lock(fs: FileSystem, folder: Path) -> int:
-    fd = fs.open(folder / "lock", create=True)
-    try:
-        free = fs.lock(fd)
-        if free:
-            fs.truncate(fd, 0)
-            write_all(fs, fd, [_this_process().encode()], 0)
-            return fd
-        holder = fs.pread(fd, 200, 0).decode(errors="replace").split()
-    except BaseException:
-        fs.close(fd)
-        raise
-    fs.close(fd)
-    who = f"process {holder[0]} on host {holder[1]}" if len(holder) > 1 else "another process"
-    raise Locked(f"stream {folder.name} is being written by {who}")
-
-
-def _this_process() -> str:
-    boot = ""
-    with contextlib.suppress(OSError):  # systemd's ProcSubset=pid hides it
-        boot = BOOT_ID.read_text().strip()
-    return f"{os.getpid()} {socket.gethostname()} {boot}\n"
 
 
 def _read_attrs(fs: FileSystem, folder: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -74,6 +74,10 @@ class Store:
             if attrs is not None and dict(attrs) != dict(writer.attrs):
                 write_attrs(writer.log, attrs)
             return writer
+
+    def ping(self, done: Callable[[], None]) -> None:
+        """Call `done`, through `notify`, once the writing and the syncing thread have come round to it: they live."""
+        self._committer.ping(done)
 
     def close(self) -> None:
         """Write, sync and publish everything that is queued, end the threads, give the locks back. Blocks."""
