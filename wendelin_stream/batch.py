@@ -77,6 +77,8 @@ class Signal:
             names = self.dtype.names or ()
             if names[:1] != ("time",) or self.dtype["time"] != np.dtype("<M8[ns]") or self.axes:
                 raise ValueError("without a rate the dtype's first field must be time, <M8[ns], and there are no axes")
+            if self.dtype != np.dtype([(name, self.dtype[name]) for name in names]):
+                raise ValueError(f"the fields of {self.dtype} must lie side by side: aligned dtypes have holes")
             if tuple(names[1:]) != self.channels:
                 raise ValueError(f"channels {list(self.channels)} are not the fields {list(names[1:])}")
         elif self.rate <= 0 or self.dtype.names is not None:
@@ -178,8 +180,8 @@ Item = Batch | Gap
 def row_times(anchor: int, index: int, count: int, rate: Fraction) -> NDArray[np.datetime64]:
     """Times ``anchor + (index + k) / rate`` for k < count: (count,), datetime64[ns], as `Batch.time` gives them."""
     whole, rest = divmod(index * NS * rate.denominator, rate.numerator)
-    if (count + 1) * NS * rate.denominator < 2**62:
+    if (count + 1) * NS * rate.denominator + rate.numerator < 2**62:
         steps = (np.arange(count, dtype=np.int64) * (NS * rate.denominator) + rest) // rate.numerator
-    else:  # a rate with a huge denominator, or a view over years: exact, if slower
+    else:  # a rate of huge numbers, or a view over years: exact, if slower
         steps = np.array([(k * NS * rate.denominator + rest) // rate.numerator for k in range(count)], dtype=np.int64)
     return (anchor + whole + steps).view("<M8[ns]")

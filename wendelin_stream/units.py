@@ -7,6 +7,7 @@ pydantic model. A bare number is refused where the unit matters: nobody should h
 from __future__ import annotations
 
 import re
+import reprlib
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Annotated, Any
@@ -41,9 +42,10 @@ RATIOS = {"%": Fraction(1, 100), "": Fraction(1)}
 
 
 def _quantity(text: object, units: dict[str, Fraction], example: str) -> Fraction:
-    match = _NUMBER.match(str(text)) if isinstance(text, str | int | float) and not isinstance(text, bool) else None
+    known_type = isinstance(text, str | int | float) and not isinstance(text, bool)
+    match = _NUMBER.match(str(text)) if known_type and len(str(text)) <= 60 else None
     if match is None:
-        raise ValueError(f"{text!r} is not a quantity: write it like {example!r}")
+        raise ValueError(f"{reprlib.repr(text)} is not a quantity: write it like {example!r}")
     number, unit = match.groups()
     if unit not in units:
         known = ", ".join(u for u in units if u)
@@ -106,12 +108,14 @@ def format_frequency(hertz: Fraction | float) -> str:
 
 
 def _shortest(value: Fraction, units: dict[str, Fraction]) -> str:
+    if value < 0:
+        return f"-{_shortest(-value, units)}"
     if value == 0:
         return f"0 {'s' if 's' in units else 'B'}"
     fitting = [unit for unit, factor in units.items() if factor <= value]
     unit = max(fitting or units, key=lambda u: units[u] if fitting else -units[u])
     number = float(value / units[unit])
-    return f"{number:.3g} {unit}" if number < 1000 else f"{number:.0f} {unit}"
+    return f"{number:.3g} {unit}" if number < 999.5 else f"{number:.0f} {unit}"
 
 
 def _decimal(value: Fraction) -> str:
@@ -127,15 +131,13 @@ def parse_time(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a time: write it like '2026-11-01T10:00:00' (UTC) or with an offset")
     whole, fraction, offset = match.groups()
+    day, _, clock = whole.replace(" ", "T").partition("T")
+    if fraction and clock.count(":") != 2:
+        raise ValueError(f"{text!r} is not a time: only seconds have a fraction, as in '2026-11-01T10:00:00.5'")
     try:
-        moment = datetime.fromisoformat(whole.replace(" ", "T") + ("+00:00" if offset in (None, "Z") else offset))
-    except ValueError:
-        if len(whole) == 10:  # a date with an offset, which fromisoformat refuses
-            moment = datetime.fromisoformat(whole).replace(tzinfo=UTC)
-        else:
-            raise ValueError(f"{text!r} is not a time: write it like '2026-11-01T10:00:00'") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(f"{day}T{clock or '00:00'}{'+00:00' if offset in (None, 'Z') else offset}")
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a time: {error}; write it like '2026-11-01T10:00:00'") from None
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86400 + since.seconds) * 10**9 + int((fraction or "0").ljust(9, "0"))
 
