@@ -6,7 +6,7 @@
 `load` answers for what is in the files, `verify` for what it comes to: plugins, models, patterns, signals.
 """
 
-from wendelin_stream.config.flows import Flow, Stored
+from wendelin_stream.config.flows import Flow, Stored, describe
 from wendelin_stream.config.loading import load
 from wendelin_stream.config.model import (
     CodecSpec,
@@ -46,6 +46,7 @@ __all__ = [
     "Template",
     "build_operators",
     "chain",
+    "describe",
     "json_schema",
     "load",
     "operator_context",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from wendelin_stream.config.place import KeyPath, Place, nearest
+from wendelin_stream.config.place import KeyPath, Place, nearest, suggest
 from wendelin_stream.errors import ConfigError
 
 _NEEDED = {
@@ -45,14 +46,15 @@ def explain(error: ValidationError, model: type[BaseModel], data: Mapping[str, A
         told = _tell(detail, here, known_keys(model, path[:-1]))
         if here.path in found:  # a value that fits none of several types: one error for each of them
             before = found[here.path].what.removesuffix(f", not {show(detail['input'])}")
-            told = here.error(f"{before}; or {told.what}", hint=found[here.path].hint or told.hint)
+            what = f"{before} or {told.what.removeprefix('must be ')}"
+            told = here.error(what, hint=found[here.path].hint or told.hint)
         found[here.path] = told
     return found
 
 
 def unknown_key(place: Place, known: Collection[str]) -> ConfigError:
     """The error for a key that nobody reads."""
-    return place.error("unknown key", hint=nearest(str(place.path[-1]), known))
+    return place.error("unknown key", hint=suggest(str(place.path[-1]), known))
 
 
 def known_keys(model: type[BaseModel], path: KeyPath = ()) -> list[str]:
@@ -107,12 +109,12 @@ def _tell(detail: ErrorDetails, place: Place, known: Collection[str]) -> ConfigE
     if kind in {"literal_error", "enum"}:
         choices = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
         return place.error(f"must be one of {', '.join(choices)}{got}", hint=_near_choice(detail["input"], choices))
-    return place.error(detail["msg"].replace("Input should", "must"))
+    return place.error(re.sub(r"^\w+ should", "must", detail["msg"]))
 
 
 def _near_choice(value: object, choices: list[str]) -> str:
-    hint = nearest(str(value), choices)
-    return hint if hint.startswith("did you mean") else ""
+    near = nearest(str(value), choices)
+    return f"did you mean {near!r}?" if near else ""
 
 
 def show(value: object) -> str:

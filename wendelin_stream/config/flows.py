@@ -10,7 +10,7 @@ from itertools import combinations
 from wendelin_stream.batch import Kind, Signal
 from wendelin_stream.config.model import Config, PipelineSpec, Policy
 from wendelin_stream.config.pattern import Pattern
-from wendelin_stream.config.place import nearest
+from wendelin_stream.config.place import suggest
 from wendelin_stream.errors import ConfigError
 
 Stored = Mapping[str, tuple[Kind, Signal | None]]
@@ -131,7 +131,7 @@ def exists_otherwise(
 
 def nothing_matches(spec: PipelineSpec, known: list[str]) -> ConfigError:
     """The error for a pattern that no stream can match."""
-    hint = nearest(str(spec.from_), known)
+    hint = suggest(str(spec.from_), known)
     return spec.place.at("from").error(
         f"nothing can match {str(spec.from_)!r}",
         hint=hint if known else "no policy and no pipeline writes a stream, and none is in the store",

@@ -114,6 +114,10 @@ class PipelineSpec(_Located):
     do: tuple[OperatorSpec, ...] = Field(min_length=1, description="operators, first to last")
     into: StreamTemplate
 
+    def output(self, stream: str) -> str:
+        """Name of the stream that it writes for that input. Raises BadData if it is too long."""
+        return self.into.fill(stream)
+
     @property
     def outputs(self) -> Pattern:
         """Names of all streams that it may write."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from wendelin_stream import plugin
 from wendelin_stream.config.explain import explain, known_keys, show, unknown_key
 from wendelin_stream.config.model import CodecSpec, OperatorSpec
-from wendelin_stream.config.place import Place
+from wendelin_stream.config.place import Place, nearest
 from wendelin_stream.errors import ConfigError
 from wendelin_stream.plugin import Group, Options
 
@@ -47,16 +47,18 @@ class OptionReader:
         Relative paths become absolute: they count from the folder of the file.
         """
         known = [key for key in known_keys(model) if key not in hidden]
-        unknown = [unknown_key(place.at(key), [*known, *also]) for key in data if key not in known]
-        self.errors += unknown
+        unknown = [key for key in data if key not in known]
+        self.errors += [unknown_key(place.at(key), [*known, *also]) for key in unknown]
         given = given or {}
         values = {key: value for key, value in data.items() if key in known and key not in given}
         try:
             checked = model.model_validate(values | {key: value for key, value in given.items() if value is not None})
         except ValidationError as error:
-            told = [place.at(key).path for key, value in given.items() if value is None]
+            told = [key for key, value in given.items() if value is None]
+            told += [meant for key in unknown if (meant := nearest(key, known)) is not None and meant not in values]
+            skip = {place.at(key).path for key in told}
             found = explain(error, model, values, place)
-            self.errors += [problem for path, problem in found.items() if path not in told]
+            self.errors += [problem for path, problem in found.items() if path not in skip]
             return None
         except ArithmeticError as error:  # from a plugin's own validator
             self.problem(place, f"cannot be used: {error}")

@@ -55,7 +55,7 @@ class Place:
         )
 
     def locate(self, error: Exception) -> ConfigError:
-        """The same error, told here; `error.where`, if it has one, names an option further in.
+        """The same error, told here; `error.where` may be the whole place or name an option further in.
 
         An error that says already in which file it is stays as it is.
         """
@@ -63,7 +63,8 @@ class Place:
             return self.error(str(error))
         if error.source:
             return error
-        inner = self.at(*error.where.split(".")) if error.where else self
+        further = error.where.removeprefix(str(self)).strip(".")
+        inner = self.at(*further.split(".")) if further else self
         return inner.error(error.what, hint=error.hint)
 
     def __str__(self) -> str:
@@ -97,10 +98,15 @@ def in_order(errors: Iterable[ConfigError]) -> list[ConfigError]:
     return sorted(unique, key=lambda error: (files.index(error.source), error.line or 0))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint: the known name that `name` was probably meant to be, else all of them."""
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` was probably meant to be."""
+    return next(iter(difflib.get_close_matches(name, sorted(set(known)), n=1)), None)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """A hint: the name that was probably meant, else all that there are."""
     names = sorted(set(known))
-    near = difflib.get_close_matches(name, names, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
+    near = nearest(name, names)
+    if near is not None:
+        return f"did you mean {near!r}?"
     return f"known: {', '.join(names)}" if names else "there are none"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wendelin_stream import plugin
-from wendelin_stream.config.explain import show, unknown_key
+from wendelin_stream.config.explain import known_keys, show, unknown_key
 from wendelin_stream.config.model import (
     CodecSpec,
     Config,
@@ -20,7 +20,7 @@ from wendelin_stream.config.model import (
     StoreSection,
 )
 from wendelin_stream.config.options import OptionReader
-from wendelin_stream.config.place import Place
+from wendelin_stream.config.place import Place, nearest
 from wendelin_stream.plugin import Options
 from wendelin_stream.store import StoreConfig
 
@@ -66,9 +66,8 @@ class Reader(OptionReader):
         if "path" in data:
             written = self.options(_StorePath, {"path": data["path"]}, place)
             path = path or (written.path if written else None)
-        elif override is None:
+        elif override is None and "path" not in (nearest(key, ("path", *known_keys(StoreConfig))) for key in rest):
             self.problem(place.at("path"), "is missing", "the folder for data streams")
-            return None
         if config is None or path is None:
             return None
         section = StoreSection(path=path, config=config)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wendelin_stream.batch import Signal
 from wendelin_stream.config.model import ModelSpec, OperatorSpec, PipelineSpec
-from wendelin_stream.config.place import nearest
+from wendelin_stream.config.place import suggest
 from wendelin_stream.errors import ConfigError
 from wendelin_stream.plugin import Model, Operator, OperatorContext
 
@@ -23,7 +23,7 @@ def operator_context(models: Mapping[str, ModelSpec], load: LoadModel) -> Operat
     def model(name: str) -> Model:
         if name not in models:
             raise ConfigError(
-                f"model {name!r} is not declared under models:", where="model", hint=nearest(name, models)
+                f"model {name!r} is not declared under models:", where="model", hint=suggest(name, models)
             )
         spec = models[name]
         try:
