@@ -12,7 +12,7 @@ from wendelin_stream.batch import Signal
 from wendelin_stream.store import StreamReader
 
 Run = tuple[int, int]
-"""Rows start to stop, half-open."""
+"""Rows start to stop of a stream's array, half-open."""
 
 
 class Selection:
@@ -20,7 +20,7 @@ class Selection:
 
     def __init__(self, reader: StreamReader, runs: Sequence[Run]) -> None:
         self._reader = reader
-        self._whole = reader.array
+        self._whole, self._first = reader.array, reader.first_row
         self.runs = tuple(runs)
 
     @property
@@ -47,7 +47,7 @@ class Selection:
     @property
     def times(self) -> NDArray[np.datetime64]:
         """Time of each row: (n,), datetime64[ns], UTC."""
-        parts = [self._reader.times(*run) for run in self.runs]
+        parts = [self._reader.times(self._first + start, self._first + stop) for start, stop in self.runs]
         return np.concatenate(parts) if parts else np.empty(0, "<M8[ns]")
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ def rows_between(reader: StreamReader, start: int | None, stop: int | None) -> l
     if stop is not None:
         inside &= index["t_first"] < stop
     index = index[inside]
-    starts = (index["offset"] // reader.signal.row_bytes).astype(np.int64)
+    starts = (index["offset"] // reader.signal.row_bytes).astype(np.int64) - reader.first_row
     stops = starts + index["count"].astype(np.int64)
     partial = np.zeros(len(index), bool)
     if start is not None:
@@ -87,7 +87,7 @@ def rows_between(reader: StreamReader, start: int | None, stop: int | None) -> l
 
 
 def _rows_inside(reader: StreamReader, first: int, last: int, start: int | None, stop: int | None) -> list[Run]:
-    times = reader.times(first, last).view(np.int64)
+    times = reader.times(reader.first_row + first, reader.first_row + last).view(np.int64)
     keep = np.ones(len(times), bool)
     if start is not None:
         keep &= times >= start

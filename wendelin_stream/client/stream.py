@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from wendelin_stream.batch import Kind, Signal
+from wendelin_stream.batch import Item, Kind, Signal
 from wendelin_stream.client.selection import Selection, rows_between
 from wendelin_stream.client.tables import html_table
 from wendelin_stream.client.times import Time, nanoseconds
@@ -23,11 +23,16 @@ from wendelin_stream.units import format_frequency, format_size, format_time
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: byte position in the stream, time (UTC; of arrival where the sender gave none), record."""
+    """One event: where its bytes are in the stream, time (UTC; of arrival where the sender gave none), record."""
 
     position: int
+    size: int
     time: np.datetime64
     record: Any
+
+
+def _within(time: int, since: int | None, until: int | None) -> bool:
+    return (since is None or time >= since) and (until is None or time < until)
 
 
 class Stream:
@@ -82,11 +87,9 @@ class Stream:
         return np.array(self.array, dtype=dtype, copy=copy)
 
     def __len__(self) -> int:
-        if self.signal is not None:
-            return self.reader.rows
         if self.kind == "events":
             return int(self.reader.index()["count"].sum(dtype=np.int64))
-        return self.reader.end
+        return self.reader.rows - self.reader.first_row
 
     def refresh(self) -> int:
         """See what was appended since; the new length. Arrays and selections made before stay as they are."""
@@ -96,17 +99,18 @@ class Stream:
     # --- by time and by row
 
     def times(self, start: int = 0, stop: int | None = None) -> NDArray[np.datetime64]:
-        """Times of the rows start to stop: datetime64[ns], UTC, computed from the index."""
-        self._rows_only("times")
-        start, stop, _ = slice(start, stop).indices(self.reader.rows)
-        return self.reader.times(start, max(start, stop))
+        """Times of rows start to stop of `array`: datetime64[ns], UTC, computed from the index."""
+        self.rows_only("times()")
+        first = self.reader.first_row
+        start, stop, _ = slice(start, stop).indices(len(self))
+        return self.reader.times(first + start, first + max(start, stop))
 
     def sel(self, start: Time | None = None, stop: Time | None = None) -> Selection:
         """Rows with ``start <= time < stop``: ISO text, datetime or datetime64; UTC; None is open.
 
         Raises ConfigError for what is no time, or for a stream that has no rows.
         """
-        self._rows_only("sel")
+        self.rows_only("sel()")
         first, last = (None if t is None else nanoseconds(t) for t in (start, stop))
         return Selection(self.reader, rows_between(self.reader, first, last))
 
@@ -128,34 +132,54 @@ class Stream:
         for start in range(0, max(len(whole) - overlap, min(len(whole), 1)), rows - overlap):
             yield whole[start : start + rows]
 
-    def _rows_only(self, method: str) -> None:
+    def items(self, start: int, stop: int) -> Iterator[Item]:
+        """Rows start to stop of `array` as operators take them: a `Batch` for each record, a `Gap` for each hole."""
+        self.rows_only("items()")
+        return self.reader.items(self.reader.first_row + start, stop - start)
+
+    def rows_only(self, what: str) -> None:
+        """Raises ConfigError, saying that `what` needs rows, for a stream of events or bytes."""
         if self.signal is None:
-            hint = "use events(start, stop)" if self.kind == "events" else "use isel() or array, by byte"
-            raise ConfigError(f"{method}() needs rows, and {self.name} holds {self.kind}", hint=hint)
+            hint = "see events(start, stop)" if self.kind == "events" else "see isel() and array, by byte"
+            raise ConfigError(f"{what} needs rows, and {self.name} holds {self.kind}", hint=hint)
 
     # --- events
 
     def events(self, start: Time | None = None, stop: Time | None = None) -> Iterator[Event]:
-        """The events with ``start <= time < stop`` in order of arrival, decoded one chunk at a time."""
-        first, last = (None if t is None else nanoseconds(t) for t in (start, stop))
-        return self.events_between(first, last)
+        """The events with ``start <= time < stop`` in order of arrival, decoded one chunk at a time.
 
-    def events_between(self, start: int | None, stop: int | None) -> Iterator[Event]:
-        """As `events`, by ns UTC."""
+        Raises ConfigError for what is no time, or for a stream of another kind.
+        """
+        since, until = (None if t is None else nanoseconds(t) for t in (start, stop))
+        return self.events_within(since, until)
+
+    def events_within(
+        self, since: int | None = None, until: int | None = None, first: int = 0, end: int | None = None
+    ) -> Iterator[Event]:
+        """Events from time `since` to before `until` (ns UTC) and numbered `first` to before `end`; None: open."""
         if self.kind != "events":
             raise ConfigError(f"{self.name} holds {self.kind}, not events", hint="use array")
-        index = self.reader.index(0 if start is None else self.reader.record_at(start))
-        inside = index["count"] > 0
-        if start is not None:
-            inside &= index["t_last"] >= start
-        if stop is not None:
-            inside &= index["t_first"] < stop
-        for record in index[inside]:
-            offset, arrival = int(record["offset"]), int(record["t_ingest"])
-            for event in unpack_events(self.reader.read(offset, int(record["length"]))):
-                time = arrival if event.time is None else event.time
-                if (start is None or time >= start) and (stop is None or time < stop):
-                    yield Event(offset + event.start, np.datetime64(time, "ns"), event.record)
+        index = self.reader.index()
+        ends = np.cumsum(index["count"], dtype=np.int64)
+        inside = (index["count"] > 0) & (ends > first)
+        if since is not None:
+            inside &= index["t_last"] >= since
+        if until is not None:
+            inside &= index["t_first"] < until
+        if end is not None:
+            inside &= ends - index["count"] < end
+        for record, last in zip(index[inside], ends[inside], strict=True):
+            numbered = enumerate(self._record_events(record), int(last) - int(record["count"]))
+            for number, event in numbered:
+                time = int(event.time.astype(np.int64))
+                if number >= first and (end is None or number < end) and _within(time, since, until):
+                    yield event
+
+    def _record_events(self, record: np.void) -> Iterator[Event]:
+        offset, arrival = int(record["offset"]), int(record["t_ingest"])
+        for event in unpack_events(self.reader.read(offset, int(record["length"]))):
+            time = np.datetime64(arrival if event.time is None else event.time, "ns")
+            yield Event(offset + event.start, event.stop - event.start, time, event.record)
 
     # --- shown
 

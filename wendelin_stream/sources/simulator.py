@@ -44,7 +44,7 @@ IMPACT_LOSS = 0.1
 """The same for bearing impacts, whose kHz ring is damped far more: 20 dB."""
 NOISE = np.array([0.10, 0.15, 0.20, 0.30, 0.25, 0.20], dtype=np.float32)
 """White noise of each sensor, m/s² RMS over the whole band."""
-SWING = ((0.02, 171.0), (0.01, 47.0))
+SWING = ((0.02, 89.0), (0.01, 31.0))
 """Rotor speed moves as 1 + sum of a sin(2 pi t / T): (a, T in s)."""
 
 
