@@ -1,0 +1,212 @@
+"""An event stream as it came, looked through: what is stored, from when to when, what is set aside.
+
+Bytes that are stored are the sender's own (F16); nothing is decoded. Framing is proven by a walk over all of it,
+the events' beginnings are compared all at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import repeat
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from wendelin_stream.batch import NS
+from wendelin_stream.errors import BadData
+from wendelin_stream.plugin import Rejected
+from wendelin_stream.sources.forward.forms import GROUP_MARKERS, MAX_SECONDS, Form, read_form
+from wendelin_stream.sources.forward.vector import Bytes, Index
+from wendelin_stream.sources.forward.wire import DEPTH, unpacker
+
+STRETCH = 1 << 14
+"""Events looked at in one go."""
+_WINDOW = 1 << 17
+_FORMS = 16
+MOST_REJECTED = 1000
+"""Events of one frame that are set aside one by one; the others are set aside together."""
+
+
+class Heavy(Exception):
+    """More work than the event loop has time for: do it in a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What an event stream came to.
+
+    data: the events to be stored; `intact` if these are all bytes that came. t_first, t_last: ns UTC (the arrival
+    if there is no event). end: bytes that the walk has passed.
+    """
+
+    data: bytes | bytearray | memoryview
+    intact: bool
+    count: int
+    t_first: int
+    t_last: int
+    rejected: tuple[Rejected, ...]
+    end: int
+
+
+def check(data: memoryview, stretches: Iterable[Index], arrival: int, patience: int | None = None) -> Checked:
+    """Sort the events of `data` into stored, set aside (F25) and left out (group markers, F21).
+
+    stretches: bounds of consecutive events, as `walk` gives them. arrival: ns UTC, stands in for a time of 0 (F19).
+    patience: how many events may be looked at. Raises Heavy beyond; BadData if the walk does (F26).
+    """
+    sorter = _Sorter(data, arrival)
+    end = seen = 0
+    for bounds in stretches:
+        seen += len(bounds) - 1
+        if patience is not None and seen > patience:
+            raise Heavy
+        sorter.stretch(bounds)
+        end = int(bounds[-1])
+    return sorter.result(end)
+
+
+def walk(data: memoryview, count: int | None = None) -> Iterator[Index]:
+    """Bounds of the events in `data`, up to `STRETCH` at a time: ``(n + 1,)`` int64, each from the last one's end on.
+
+    count: events to walk; None: to the exact end of the data. Raises BadData where that cannot be done (F26, F27).
+    """
+    unpack = unpacker()
+    skip, tell = unpack.skip, unpack.tell
+    left = sys.maxsize if count is None else count
+    fed, bounds = 0, [0]
+    append = bounds.append
+    try:
+        while left:
+            try:
+                for _ in repeat(None, min(left, STRETCH + 1 - len(bounds))):
+                    skip()
+                    append(tell())
+            except msgpack.OutOfData:
+                if fed < len(data):
+                    unpack.feed(data[fed : fed + _WINDOW])
+                    fed += _WINDOW
+                    continue
+                if count is not None or bounds[-1] != len(data):
+                    raise BadData(f"ends inside the event at byte {bounds[-1]}") from None
+                break
+            left -= len(bounds) - 1
+            yield np.array(bounds, np.int64)
+            del bounds[:-1]
+    except msgpack.StackError:
+        raise BadData(f"nested deeper than {DEPTH} levels at byte {bounds[-1]}") from None
+    except msgpack.FormatError:
+        raise BadData(f"not msgpack at byte {bounds[-1]}") from None
+    if len(bounds) > 1:
+        yield np.array(bounds, np.int64)
+
+
+class _Sorter:
+    def __init__(self, data: memoryview, arrival: int) -> None:
+        self._bytes = Bytes(data)
+        self._data = data
+        self._arrival = arrival
+        self._first, self._last = sys.maxsize, -sys.maxsize
+        self._count = 0
+        self._kept: bytearray | None = None  # None: nothing has been left out so far
+        self._rejected: list[Rejected] = []
+        self._more, self._more_count = bytearray(), 0
+
+    def stretch(self, bounds: Index) -> None:
+        """Sort consecutive events."""
+        verdict, reasons = self._judge(bounds)
+        start, stop = int(bounds[0]), int(bounds[-1])
+        good = int((verdict == 0).sum())
+        self._count += good
+        if good == len(verdict):
+            if self._kept is not None:
+                self._kept += self._data[start:stop]
+            return
+        if self._kept is None:
+            self._kept = bytearray(self._data[:start])
+        for a, b in _runs(bounds, verdict == 0):
+            self._kept += self._data[a:b]
+        for k in np.flatnonzero(verdict > 0).tolist():
+            self._reject(self._data[int(bounds[k]) : int(bounds[k + 1])], reasons[int(verdict[k]) - 1])
+
+    def _reject(self, event: memoryview, reason: str) -> None:
+        if len(self._rejected) < MOST_REJECTED:
+            self._rejected.append(Rejected(bytes(event), reason))
+        else:
+            self._more += event
+            self._more_count += 1
+
+    def _judge(self, bounds: Index) -> tuple[NDArray[np.int16], list[str]]:
+        """For each event 0 (stored), -1 (left out) or 1 + the number of the reason why it is set aside."""
+        verdict = np.zeros(len(bounds) - 1, np.int16)
+        reasons: list[str] = []
+        left: Index = np.arange(len(verdict))
+        forms = 0
+        while len(left):
+            starts = bounds[left]
+            form = read_form(self._data[int(starts[0]) : int(bounds[left[0] + 1])])
+            forms += 1
+            if forms > _FORMS:
+                mine, left, starts = left[:1], left[1:], starts[:1]
+            else:
+                same = form.find(self._bytes, starts)
+                mine, left, starts = left[same], left[~same], starts[same]
+            verdict[mine] = self._judge_form(form, starts, bounds[mine + 1], reasons)
+        return verdict, reasons
+
+    def _judge_form(self, form: Form, starts: Index, stops: Index, reasons: list[str]) -> NDArray[np.int16]:
+        """The verdicts on events of one form; takes their times into account."""
+        verdict = np.zeros(len(starts), np.int16)
+        if form.reason:
+            verdict[:] = _number(form.reason, reasons)
+            return verdict
+        record = self._bytes.u8[np.minimum(starts + form.size, stops - 1)]
+        is_map = ((record & 0xF0) == 0x80) | (record == 0xDE) | (record == 0xDF)
+        if not is_map.all():
+            verdict[~is_map] = _number("the record is no map", reasons)
+        values = form.values(self._bytes, starts)
+        if form.event_time:
+            unsigned = values.view(np.uint64)
+            if unsigned.max() >= min(GROUP_MARKERS):
+                verdict[np.isin(unsigned, _MARKERS)] = -1
+            times = ((unsigned >> _HALF) * np.uint64(NS) + (unsigned & _LOW)).view(np.int64)
+        else:
+            outside = (values > MAX_SECONDS) | (values < -MAX_SECONDS)
+            if outside.any():
+                verdict[outside] = _number("the time is outside of what 64 bits of nanoseconds hold", reasons)
+            times = values * NS
+        times[values == 0] = self._arrival
+        stored = times[verdict == 0]
+        if len(stored):
+            self._first = min(self._first, int(stored.min()))
+            self._last = max(self._last, int(stored.max()))
+        return verdict
+
+    def result(self, end: int) -> Checked:
+        """What all stretches came to."""
+        if self._more_count:
+            reason = f"{self._more_count} more events of a frame that are invalid in some way"
+            self._rejected.append(Rejected(bytes(self._more), reason))
+        intact = self._kept is None
+        first, last = (self._first, self._last) if self._count else (self._arrival, self._arrival)
+        data = self._data[:end] if self._kept is None else self._kept
+        return Checked(data, intact, self._count, first, last, tuple(self._rejected), end)
+
+
+_MARKERS = np.array(GROUP_MARKERS, np.uint64)
+_HALF, _LOW = np.uint64(32), np.uint64(0xFFFF_FFFF)
+
+
+def _number(reason: str, reasons: list[str]) -> int:
+    if reason not in reasons:
+        reasons.append(reason)
+    return reasons.index(reason) + 1
+
+
+def _runs(bounds: Index, chosen: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Byte ranges of the chosen events, neighbours joined."""
+    edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
+    for a, b in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        yield int(bounds[a]), int(bounds[b])
