@@ -44,9 +44,8 @@ def test_decisions_are_numbered_without_holes() -> None:
 
 def test_the_operator_of_the_contributing_page_passes_its_kit(tmp_path: Path) -> None:
     """What a newcomer copies works: the page's operator and its test, in a folder of their own."""
-    operator, test = re.findall(
-        r"^```python\n(.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL
-    )
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    operator, test = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "calibrate.py").write_text(operator)
     (tmp_path / "test_calibrate.py").write_text(test.replace("wendelin_stream.operators.calibrate", "calibrate"))
     options = ["-q", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml", "--rootdir", tmp_path]
