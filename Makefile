@@ -20,6 +20,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 run: $(RUN_STAMP) ## the daemon, fed by a simulated wind park; Ctrl-C ends it: make run ARGS="--speed 5"
+	@echo "In other terminals, first: cd $(CURDIR) && . $(BIN)/activate"
 	@exec $(BIN)/wendelin-stream demo --config config/demo.yaml $(ARGS)
 
 install: $(DEV_STAMP) ## virtual environment in .venv with all that a contributor needs
