@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -37,11 +37,11 @@ class _Frozen:
     def __contains__(self, chunk_id: bytes) -> bool:
         want, low = int.from_bytes(chunk_id[:8], "little"), int.from_bytes(chunk_id[8:], "little")
         at = bisect_left(self.high, want)
-        while at < len(self.high) and self.high[at] == want:
-            if self.low[at] == low:
-                return True
-            at += 1
-        return False
+        if at == len(self.high) or self.high[at] != want:
+            return False
+        stop = bisect_right(self.high, want, at)
+        at = bisect_left(self.low, low, at, stop)
+        return at < stop and bool(self.low[at] == low)
 
 
 class Window:
@@ -98,7 +98,7 @@ class Window:
 
 
 def _sorted(ids: NDArray[Any], born: NDArray[np.uint64]) -> _Frozen:
-    order = np.argsort(ids["high"], kind="stable")  # merges two sorted runs in linear time
+    order = np.lexsort((ids["low"], ids["high"]))
     return _Frozen.of(ids[order], born[order])
 
 

@@ -19,7 +19,7 @@ from wendelin_stream.store.names import stream_folder
 from wendelin_stream.store.writer import StreamWriter
 
 _DEFAULT = StoreConfig()
-_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 class Store:
