@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
 
 POINTS = 2000
 """Columns of an envelope: about the pixels of a picture."""
-LEGEND = 12
-"""Lines that a legend names."""
+PANELS = 8
+"""Channels that get a panel each."""
 
 Array = NDArray[Any]
 
@@ -34,30 +37,31 @@ def envelope(column: Array, edges: NDArray[np.int64]) -> tuple[Array, Array]:
 
 
 def over_time(stream: Stream, runs: Sequence[Run], channels: Sequence[str]) -> Figure:
-    """Each channel over time; channels of one unit share a panel."""
+    """Each channel over time, a panel each; if that were many, those of one unit share a panel."""
     signal = _signal(stream)
-    groups: dict[str, list[str]] = {}
-    for channel in channels:
-        groups.setdefault(signal.units[signal.channels.index(channel)], []).append(channel)
-    figure = _figure(len(groups))
-    panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
-    columns = max(2, POINTS // len(runs))
+    units = {channel: signal.units[signal.channels.index(channel)] for channel in channels}
+    if len(channels) <= PANELS:
+        groups = [[channel] for channel in channels]
+    else:
+        groups = [[name for name in channels if units[name] == unit] for unit in dict.fromkeys(units.values())]
+    figure, panels = _panels([max(1.5, 0.17 * len(names)) for names in groups])
     for run in runs:
-        edges = np.linspace(0, run[1] - run[0], min(columns, run[1] - run[0]) + 1).astype(np.int64)[:-1]
+        edges = np.linspace(0, run[1] - run[0], min(POINTS // len(runs) + 1, run[1] - run[0]) + 1).astype(np.int64)[:-1]
         times = np.concatenate([stream.times(run[0] + int(edge), run[0] + int(edge) + 1) for edge in edges])
-        for panel, names in zip(panels, groups.values(), strict=True):
-            for number, name in enumerate(names):
+        for panel, names in zip(panels, groups, strict=True):
+            panel.set_prop_cycle(color=colormaps["tab20"](range(20)))
+            for name in names:
                 low, high = envelope(_column(stream, name)[slice(*run)], edges)
-                label = name if run == runs[0] and number < LEGEND else None
-                style = {"color": f"C{number % 10}", "linewidth": 0.8}
+                label = name if run == runs[0] else None
                 if len(edges) == run[1] - run[0]:
-                    panel.plot(times, low, label=label, **style)
+                    panel.plot(times, low, linewidth=0.8, label=label)
                 else:
-                    panel.fill_between(times, low, high, alpha=0.8, label=label, **style)
-    for panel, unit in zip(panels, groups, strict=True):
-        panel.set_ylabel(f"[{unit}]" if unit else "value")
-        panel.grid(visible=True, alpha=0.3)
-        panel.legend(loc="upper right", fontsize="small")
+                    panel.fill_between(times, low, high, linewidth=0.5, label=label)
+    for panel, names in zip(panels, groups, strict=True):
+        panel.set_ylabel(f"[{units[names[0]]}]" if units[names[0]] else "")
+        panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
+    axis = panels[-1].xaxis
+    axis.set_major_formatter(ConciseDateFormatter(axis.get_major_locator(), tz=UTC))  # type: ignore[no-untyped-call]
     panels[-1].set_xlabel("time (UTC)")
     figure.suptitle(stream.name)
     return figure
@@ -109,23 +113,26 @@ def waveform_spectrum(stream: Stream, runs: Sequence[Run], channels: Sequence[st
 def _spectrum(name: str, signal: Signal, lines: dict[str, Array], channels: Sequence[str]) -> Figure:
     """lines: label -> (channels of the signal, bins)."""
     axis = signal.axes[0]
-    figure = _figure(len(channels))
-    panels = figure.subplots(len(channels), 1, sharex=True, squeeze=False)[:, 0]
+    figure, panels = _panels([1.5] * len(channels))
     for panel, channel in zip(panels, channels, strict=True):
         number = signal.channels.index(channel)
         for label, values in lines.items():
             panel.semilogy(axis.values(), values[number], linewidth=0.8, label=label)
         unit = signal.units[number]
         panel.set_ylabel(f"{channel}\n[{unit}]" if unit else channel, fontsize="small")
-        panel.grid(visible=True, alpha=0.3)
     panels[0].legend(loc="upper right", fontsize="small")
     panels[-1].set_xlabel(f"{axis.name} [{axis.unit}]" if axis.unit else axis.name)
     figure.suptitle(name)
     return figure
 
 
-def _figure(panels: int) -> Figure:
-    return Figure(figsize=(11, min(40, 2.5 + 2.0 * panels)), layout="constrained")
+def _panels(heights: Sequence[float]) -> tuple[Figure, Any]:
+    """A figure of panels above each other; heights in inches."""
+    figure = Figure(figsize=(12, 1.2 + sum(heights)), layout="constrained")
+    panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=list(heights))[:, 0]
+    for panel in panels:
+        panel.grid(visible=True, alpha=0.3)
+    return figure, panels
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -156,25 +155,26 @@ async def _learn(plan: Plan, park: Park, daemon: Daemon, status: Status) -> None
     """When the healthy time of all turbines is in the features: fit, save, have the daemon score by it."""
     streams = park.streams(".features")
     if (plan.store / "health.skops").exists():
-        status.stage = "scoring by the model of an earlier run"
+        status.stage = "of an earlier run"
     else:
         stop = park.begin + round(plan.healthy * NS)
         rows: list[Any] = []
         while min((len(part) for part in rows), default=0) < int(plan.healthy) - 1:
-            status.stage = f"learning what is normal: {min(park.elapsed, plan.healthy):.0f} of {plan.healthy:.0f} s"
+            status.stage = f"learns what is normal: {min(park.elapsed, plan.healthy):.0f} of {plan.healthy:.0f} s"
             await asyncio.sleep(min(1.0, max(0.1, 1 / plan.speed)))
             rows = await asyncio.to_thread(learning.features_between, plan.store, streams, park.begin, stop)
         estimator = await asyncio.to_thread(learning.fit, np.concatenate(rows))
         await asyncio.to_thread(learning.write_health, plan.store, estimator)
         daemon.reload()
-        status.stage = f"model fitted to {sum(map(len, rows)):,} healthy rows; scoring"
+        status.stage = f"fitted to {sum(map(len, rows)):,} healthy rows"
     while True:
         await asyncio.sleep(0.5)
         status.scores = await asyncio.to_thread(learning.latest, plan.store, park.streams(".features.health"))
 
 
 def _greet(console: Console, plan: Plan, *, goes_on: bool) -> None:
-    where = os.path.relpath(plan.store)
+    store = plan.store.absolute()
+    where = store.relative_to(Path.cwd()) if store.is_relative_to(Path.cwd()) else store
     console.print(f"[bold]A park of {plan.turbines} is running[/], {plan.speed:g} x real time; Ctrl-C ends it.")
     if goes_on:
         console.print("The store has data of an earlier run: it stays, and new times go on behind it.")

@@ -119,12 +119,9 @@ def _print_table(facts: list[dict[str, Any]]) -> None:
 
     table = Table(box=None, pad_edge=False)
     for head in ("stream", "kind"):
-        table.add_column(head, overflow="fold")
-    for head in ("length", "size", "rate"):
+        table.add_column(head, no_wrap=True)
+    for head in ("length", "size", "rate", "first", "last", "lag"):
         table.add_column(head, justify="right", no_wrap=True)
-    for head in ("first", "last"):
-        table.add_column(head, overflow="fold")
-    table.add_column("lag", justify="right", no_wrap=True)
     for fact in facts:
         rate, lag = fact["rate_hz"], fact["lag_seconds"]
         table.add_row(
@@ -137,7 +134,7 @@ def _print_table(facts: list[dict[str, Any]]) -> None:
             _second(fact["last"]),
             "" if lag is None else _short(lag),
         )
-    Console(highlight=False, soft_wrap=False).print(table)
+    Console(highlight=False, width=1000).print(table)  # rather a long line than half a name
 
 
 def _second(iso: str | None) -> str:
