@@ -232,6 +232,8 @@ class Tailer:
         while (stored := self._context.position(entry.tag, producer(key, generation))) is not None:
             entry, offset = replace(entry, generation=generation), stored
             generation += 1
+        if entry.generation:
+            entry = replace(entry, time=seen.changed)
         return TailedFile.resume(key, entry, offset)
 
     @staticmethod
