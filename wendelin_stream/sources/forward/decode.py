@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wendelin_stream.errors import BadData
 from wendelin_stream.plugin import Events, Rejected
-from wendelin_stream.sources.forward.events import Checked, Heavy, check, walk
+from wendelin_stream.sources.forward.events import Checked, Heavy, check, check_one, walk
 from wendelin_stream.sources.forward.gunzip import TooLarge, gunzip
 from wendelin_stream.sources.forward.jsontext import to_msgpack
 from wendelin_stream.sources.forward.modes import Frame, Junk, Messages, Mode, Text, Unit, read_frame
@@ -94,7 +94,7 @@ def _forward(frame: Frame, arrival: int, limits: Limits) -> Decoded:
     return _decoded(frame, option, checked, data[: checked.end], as_received=True)
 
 
-def _message(frame: Frame, arrival: int, limits: Limits) -> Decoded:
+def _message(frame: Frame, arrival: int, _: Limits) -> Decoded:
     data = frame.data[frame.start :]
     walker = unpacker()
     walker.feed(data)
@@ -111,9 +111,7 @@ def _message(frame: Frame, arrival: int, limits: Limits) -> Decoded:
         event = b"".join((b"\x92\x92", time, option.metadata, record))
     else:
         event = b"".join((b"\x92", time, record))
-    content = memoryview(event)
-    checked = check(content, walk(content), arrival, limits.events)
-    return _decoded(frame, option, checked, content, as_received=True)
+    return _decoded(frame, option, check_one(event, arrival), memoryview(event), as_received=True)
 
 
 def _option(rest: memoryview) -> Option:

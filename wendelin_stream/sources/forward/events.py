@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import pairwise, repeat
 
 import msgpack
 import numpy as np
@@ -19,6 +19,7 @@ from wendelin_stream.batch import NS
 from wendelin_stream.errors import BadData
 from wendelin_stream.plugin import Rejected
 from wendelin_stream.sources.forward.forms import GROUP_MARKERS, MAX_SECONDS, Form, read_form
+from wendelin_stream.sources.forward.uniform import uniform_bounds
 from wendelin_stream.sources.forward.vector import Bytes, Index
 from wendelin_stream.sources.forward.wire import DEPTH, unpacker
 
@@ -26,6 +27,7 @@ STRETCH = 1 << 14
 """Events looked at in one go."""
 _WINDOW = 1 << 17
 _FORMS = 16
+_FEW = 6
 MOST_REJECTED = 1000
 """Events of one frame that are set aside one by one; the others are set aside together."""
 
@@ -68,11 +70,42 @@ def check(data: memoryview, stretches: Iterable[Index], arrival: int, patience: 
     return sorter.result(end)
 
 
+def judge(event: memoryview, arrival: int) -> tuple[str | None, int]:
+    """What is wrong with one well-formed event ("": nothing; None: it is a group marker), and its time in ns UTC."""
+    form = read_form(event)
+    if form.reason:
+        return form.reason, 0
+    value = form.value(event)
+    if form.event_time and value in GROUP_MARKERS:
+        return None, 0
+    if not _MAP[event[form.size]]:
+        return _NO_MAP, 0
+    if not value:
+        return "", arrival
+    if form.event_time:
+        return "", (value >> 32) * NS + (value & 0xFFFF_FFFF)
+    return ("", value * NS) if -MAX_SECONDS <= value <= MAX_SECONDS else (_NO_TIME, 0)
+
+
+def check_one(event: bytes, arrival: int) -> Checked:
+    """`check` for a single well-formed event."""
+    reason, time = judge(memoryview(event), arrival)
+    if reason == "":
+        return Checked(event, True, 1, time, time, (), len(event))
+    rejected = () if reason is None else (Rejected(event, reason),)
+    return Checked(b"", False, 0, arrival, arrival, rejected, len(event))
+
+
 def walk(data: memoryview, count: int | None = None) -> Iterator[Index]:
     """Bounds of the events in `data`, up to `STRETCH` at a time: ``(n + 1,)`` int64, each from the last one's end on.
 
     count: events to walk; None: to the exact end of the data. Raises BadData where that cannot be done (F26, F27).
     """
+    bounds_of_all = uniform_bounds(data, count)
+    if bounds_of_all is not None:
+        for k in range(0, len(bounds_of_all) - 1, STRETCH):
+            yield bounds_of_all[k : k + STRETCH + 1]
+        return
     unpack = unpacker()
     skip, tell = unpack.skip, unpack.tell
     left = sys.maxsize if count is None else count
@@ -118,15 +151,16 @@ class _Sorter:
         """Sort consecutive events."""
         verdict, reasons = self._judge(bounds)
         start, stop = int(bounds[0]), int(bounds[-1])
-        good = int((verdict == 0).sum())
-        self._count += good
-        if good == len(verdict):
+        if not verdict.any():
+            self._count += len(verdict)
             if self._kept is not None:
                 self._kept += self._data[start:stop]
             return
+        good = verdict == 0
+        self._count += int(good.sum())
         if self._kept is None:
             self._kept = bytearray(self._data[:start])
-        for a, b in _runs(bounds, verdict == 0):
+        for a, b in _runs(bounds, good):
             self._kept += self._data[a:b]
         for k in np.flatnonzero(verdict > 0).tolist():
             self._reject(self._data[int(bounds[k]) : int(bounds[k + 1])], reasons[int(verdict[k]) - 1])
@@ -138,34 +172,50 @@ class _Sorter:
             self._more += event
             self._more_count += 1
 
-    def _judge(self, bounds: Index) -> tuple[NDArray[np.int16], list[str]]:
+    def _judge(self, bounds: Index) -> tuple[Verdict, list[str]]:
         """For each event 0 (stored), -1 (left out) or 1 + the number of the reason why it is set aside."""
-        verdict = np.zeros(len(bounds) - 1, np.int16)
         reasons: list[str] = []
-        left: Index = np.arange(len(verdict))
+        if len(bounds) <= _FEW:
+            return self._judge_few(bounds.tolist(), reasons), reasons
+        starts, stops = bounds[:-1], bounds[1:]
+        form = read_form(self._data[int(bounds[0]) : int(bounds[1])])
+        same = form.find(self._bytes, starts)
+        if same.all():
+            return self._judge_form(form, starts, stops, reasons), reasons
+        verdict = np.zeros(len(starts), np.int16)
+        left: Index = np.arange(len(starts))
         forms = 0
         while len(left):
-            starts = bounds[left]
-            form = read_form(self._data[int(starts[0]) : int(bounds[left[0] + 1])])
+            first = int(left[0])
+            form = read_form(self._data[int(starts[first]) : int(stops[first])])
             forms += 1
             if forms > _FORMS:
-                mine, left, starts = left[:1], left[1:], starts[:1]
+                mine, left = left[:1], left[1:]
             else:
-                same = form.find(self._bytes, starts)
-                mine, left, starts = left[same], left[~same], starts[same]
-            verdict[mine] = self._judge_form(form, starts, bounds[mine + 1], reasons)
+                same = form.find(self._bytes, starts[left])
+                mine, left = left[same], left[~same]
+            verdict[mine] = self._judge_form(form, starts[mine], stops[mine], reasons)
         return verdict, reasons
 
-    def _judge_form(self, form: Form, starts: Index, stops: Index, reasons: list[str]) -> NDArray[np.int16]:
+    def _judge_few(self, bounds: list[int], reasons: list[str]) -> Verdict:
+        verdict = np.zeros(len(bounds) - 1, np.int16)
+        for k, (start, stop) in enumerate(pairwise(bounds)):
+            reason, time = judge(self._data[start:stop], self._arrival)
+            if reason == "":
+                self._first, self._last = min(self._first, time), max(self._last, time)
+            else:
+                verdict[k] = -1 if reason is None else _number(reason, reasons)
+        return verdict
+
+    def _judge_form(self, form: Form, starts: Index, stops: Index, reasons: list[str]) -> Verdict:
         """The verdicts on events of one form; takes their times into account."""
         verdict = np.zeros(len(starts), np.int16)
         if form.reason:
             verdict[:] = _number(form.reason, reasons)
             return verdict
-        record = self._bytes.u8[np.minimum(starts + form.size, stops - 1)]
-        is_map = ((record & 0xF0) == 0x80) | (record == 0xDE) | (record == 0xDF)
+        is_map = _MAP[self._bytes.u8[np.minimum(starts + form.size, stops - 1)]]
         if not is_map.all():
-            verdict[~is_map] = _number("the record is no map", reasons)
+            verdict[~is_map] = _number(_NO_MAP, reasons)
         values = form.values(self._bytes, starts)
         if form.event_time:
             unsigned = values.view(np.uint64)
@@ -175,10 +225,10 @@ class _Sorter:
         else:
             outside = (values > MAX_SECONDS) | (values < -MAX_SECONDS)
             if outside.any():
-                verdict[outside] = _number("the time is outside of what 64 bits of nanoseconds hold", reasons)
+                verdict[outside] = _number(_NO_TIME, reasons)
             times = values * NS
         times[values == 0] = self._arrival
-        stored = times[verdict == 0]
+        stored = times[verdict == 0] if verdict.any() else times
         if len(stored):
             self._first = min(self._first, int(stored.min()))
             self._last = max(self._last, int(stored.max()))
@@ -195,6 +245,11 @@ class _Sorter:
         return Checked(data, intact, self._count, first, last, tuple(self._rejected), end)
 
 
+_NO_MAP = "the record is no map"
+_NO_TIME = "the time is outside of what 64 bits of nanoseconds hold"
+Verdict = NDArray[np.int16]
+_MAP = np.zeros(256, np.bool_)
+_MAP[0x80:0x90] = _MAP[0xDE:0xE0] = True
 _MARKERS = np.array(GROUP_MARKERS, np.uint64)
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFF_FFFF)
 

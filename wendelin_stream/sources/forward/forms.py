@@ -60,6 +60,14 @@ class Form:
             result &= same_bytes(data, starts + (len(self.before) + self.width), self.after)
         return result
 
+    def value(self, event: memoryview) -> int:
+        """The time of one event of this form, as it stands there."""
+        if not self.width:
+            head = self.before[-1]
+            return head if head < 0x80 else head - 256
+        start = len(self.before)
+        return int.from_bytes(event[start : start + self.width], "big", signed=self.signed)
+
     def values(self, data: Bytes, starts: Index) -> NDArray[np.int64]:
         """The times of events of this form, as they stand there: EventTime as one 64-bit number, else seconds.
 

@@ -12,10 +12,10 @@ from enum import Enum
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.lib.stride_tricks import as_strided
 
 from wendelin_stream.sources.forward.frames import Block
-from wendelin_stream.sources.forward.vector import Bytes, same_bytes
+from wendelin_stream.sources.forward.vector import Bytes, Index, Mask, same_bytes
 from wendelin_stream.sources.forward.wire import NIL, array_head, text_span, type_name, unpacker
 
 LONGEST_TAG = 4096
@@ -58,7 +58,7 @@ class Messages:
 
     tag: bytes
     data: bytes
-    bounds: NDArray[np.int64]
+    bounds: Index
     offset: int
 
 
@@ -108,7 +108,7 @@ def _single(block: Block, start: int, stop: int) -> Iterator[Unit]:
         yield read_frame(block.data[start:stop], block.offset + start)
 
 
-def _many(block: Block, stops: NDArray[np.int64]) -> Iterator[Unit]:
+def _many(block: Block, stops: Index) -> Iterator[Unit]:
     starts = np.concatenate((np.zeros(1, np.int64), stops[:-1]))
     data = Bytes(block.data)
     kinds, runs = _kinds(data, starts, stops)
@@ -128,7 +128,7 @@ def _many(block: Block, stops: NDArray[np.int64]) -> Iterator[Unit]:
             part = kinds[begin:end]
             for kind in dict.fromkeys(part.tolist()):
                 chosen = np.flatnonzero(part == kind) + begin
-                yield runs[kind].gather(block, starts[chosen], stops[chosen])
+                yield runs[kind].gather(data, block.offset, starts[chosen], stops[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +139,27 @@ class _Run:
     tag: bytes
     option: bool
 
-    def gather(self, block: Block, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Messages:
+    def gather(self, block: Bytes, offset: int, starts: Index, stops: Index) -> Messages:
         """Their events: 92 in the place of head and tag, the option (empty or nil, one byte) left out."""
         first = starts + len(self.prefix)
         last = stops - 1 if self.option else stops
-        data = block.data.obj if isinstance(block.data.obj, bytes) else block.data
-        pieces = [data[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+        sizes = last - first + 1
         bounds = np.zeros(len(starts) + 1, np.int64)
-        np.cumsum(last - first + 1, out=bounds[1:])
-        return Messages(self.tag, b"\x92" + b"\x92".join(pieces), bounds, block.offset + int(starts[0]))
+        np.cumsum(sizes, out=bounds[1:])
+        step = int(starts[1] - starts[0]) if len(starts) > 1 else 0
+        if step and (np.diff(starts) == step).all() and (sizes == sizes[0]).all():
+            begin, size = int(first[0]) - 1, int(sizes[0])
+            events = as_strided(block.u8[begin:], (len(starts), size), (step, 1)).copy()
+            events[:, 0] = 0x92
+            data = events.tobytes()
+        else:
+            whole = bytes(block.view)  # slices of bytes are cheaper than those of a memoryview
+            pieces = [whole[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+            data = b"\x92" + b"\x92".join(pieces)
+        return Messages(self.tag, data, bounds, offset + int(starts[0]))
 
 
-def _kinds(data: Bytes, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[_Run]]:
+def _kinds(data: Bytes, starts: Index, stops: Index) -> tuple[Index, list[_Run]]:
     """For each object the number of its run, or -1 if it is no plain message."""
     kinds = np.full(len(starts), -1, np.int64)
     runs: list[_Run] = []
@@ -180,24 +189,26 @@ def _run_of(frame: memoryview) -> _Run | None:
     return _Run(bytes(frame[:stop]), bytes(frame[start:stop]), frame[0] == 0x94)
 
 
-def _empty_options(data: Bytes, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _empty_options(data: Bytes, starts: Index, stops: Index) -> Mask:
     """Which frames of four elements end in an option that says nothing: {} or nil."""
-    result = np.zeros(len(starts), np.bool_)
-    candidates = np.flatnonzero(np.isin(data.u8[stops - 1], (0x80, NIL)))
+    result = np.isin(data.u8[stops - 1], _NOTHING)  # or the last byte of a longer option: look where it begins
     walk = unpacker()
-    for k in candidates.tolist():  # that last byte may also be the end of a longer option
-        before = walk.tell()
-        walk.feed(data.view[int(starts[k]) : int(stops[k])])
-        walk.read_array_header()
-        walk.skip()
-        walk.skip()
-        walk.skip()
-        option = walk.tell() - before
-        walk.skip()
-        result[k] = option == stops[k] - starts[k] - 1
+    header, skip, tell = walk.read_array_header, walk.skip, walk.tell
+    begun = []
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        walk.feed(data.view[start:stop])
+        header()
+        skip()
+        skip()
+        skip()
+        begun.append(tell())
+        skip()
+    ends = np.cumsum(stops - starts)
+    result &= np.array(begun, np.int64) == ends - 1
     return result
 
 
+_NOTHING = (0x80, NIL)
 _NOT_A_TIME = np.zeros(256, np.bool_)  # second elements that make a frame PackedForward or Forward
 _NOT_A_TIME[0x90:0xC0] = True
 _NOT_A_TIME[[0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB, 0xDC, 0xDD]] = True
