@@ -22,6 +22,7 @@ MAX_VALUES = 50_000
 MAX_DEPTH = 50
 
 _TAG = "tag:yaml.org,2002:"
+_TAGS = {_TAG + name for name in ("map", "seq", "str", "null", "bool", "int", "float")}
 _INT = re.compile(r"[-+]?[0-9]+\Z|0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 
@@ -70,7 +71,7 @@ def parse(content: bytes, name: str) -> Document:
         root = yaml.compose(text, _Loader)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        return _broken(name, line, f"the character {chr(ord(error.character))!r} is not allowed in YAML")
+        return _broken(name, line, f"the character {text[error.position]!r} is not allowed in YAML")
     except yaml.MarkedYAMLError as error:
         return _syntax(error, name)
     except RecursionError:
@@ -107,7 +108,7 @@ class _Reading:
         self.result = Document(marks={(): Mark(name, 1)})
 
     def document(self, root: yaml.Node | None) -> Document:
-        if root is None:
+        if root is None or (isinstance(root, yaml.ScalarNode) and root.tag == f"{_TAG}null"):
             return self.result
         if not isinstance(root, yaml.MappingNode):
             return _broken(self.name, root.start_mark.line + 1, "the file must hold sections like 'store:'")
@@ -129,13 +130,14 @@ class _Reading:
             raise _Stop(f"more than {MAX_VALUES} values; each use of an alias counts")
         if len(path) > MAX_DEPTH:
             raise _Stop(f"nested deeper than {MAX_DEPTH} levels")
-        if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+        if node.tag not in _TAGS:
+            return self._problem(node, path, f"the tag {node.tag.replace(_TAG, '!!')} is not supported")
+        if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+        if isinstance(node, yaml.SequenceNode):
             return [self._item(item, (*path, number)) for number, item in enumerate(node.value)]
-        if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, path)
-        return self._problem(node, path, f"the tag {node.tag!r} is not supported")
+        assert isinstance(node, yaml.ScalarNode)
+        return self._scalar(node, path)
 
     def _item(self, node: yaml.Node, path: KeyPath) -> Any:
         self.result.marks[path] = Mark(self.name, node.start_mark.line + 1)

@@ -21,14 +21,16 @@ Stored = Mapping[str, tuple[Kind, Signal | None]]
 class Flow:
     """Streams of the same kind that one thing writes.
 
-    names: what they can be called. signal: what they hold, None if only the data will tell.
-    origin: who writes them, for messages.
+    names: what they can be called.  origin: who writes them, for messages.
+    typed: whether they hold rows.  signal: of what kind, None if only the data will tell.
+    whole: whether these are all streams of that origin, not only those that a reader wants.
     """
 
     names: Pattern
     origin: str
-    typed: bool
+    typed: bool = True
     signal: Signal | None = None
+    whole: bool = True
 
 
 def policy_flows(config: Config, signals: Mapping[str, Signal | None], wanted: Pattern) -> list[Flow]:
@@ -38,8 +40,8 @@ def policy_flows(config: Config, signals: Mapping[str, Signal | None], wanted: P
     for policy in config.policies.values():
         names = wanted.narrow(policy.streams)
         if names and not (policy.stream.plain and any(before.match.covers(names) for before in earlier)):
-            flow = Flow(names, f"policy {policy.name!r}", policy.codec is not None, signals.get(policy.name))
-            flows.append(flow)
+            origin, whole = f"policy {policy.name!r}", wanted.covers(policy.streams)
+            flows.append(Flow(names, origin, policy.codec is not None, signals.get(policy.name), whole))
         earlier.append(policy)
     return flows
 

@@ -197,6 +197,15 @@ def _narrower(mine: Parts, theirs: Parts) -> Parts:
         return mine
     if "**" in mine and "**" in theirs:
         return max(mine, theirs, key=len)
-    if "**" in mine or "**" in theirs:
-        return mine if "**" in theirs else theirs
+    mine, theirs = _stretch(mine, len(theirs)), _stretch(theirs, len(mine))
+    if len(mine) != len(theirs):
+        return min(mine, theirs, key=lambda parts: "**" in parts)
     return tuple(a if b == "*" or "*" not in a else b for a, b in zip(mine, theirs, strict=True))
+
+
+def _stretch(parts: Parts, length: int) -> Parts:
+    """The same for names of `length` parts only, if there is one ``**`` at most."""
+    if parts.count("**") != 1:
+        return parts
+    at = parts.index("**")
+    return (*parts[:at], *["*"] * (length - len(parts) + 1), *parts[at + 1 :])

@@ -112,7 +112,11 @@ def _policy_signals(config: Config, result: Plan) -> dict[str, Signal | None]:
 def _inputs(
     config: Config, spec: PipelineSpec, stored: Stored, signals: Mapping[str, Signal | None], result: Plan
 ) -> list[Flow] | None:
-    """What a pipeline may read; None and an error if that is nothing, or nothing that operators can work on."""
+    """What a pipeline may read; None and an error if that is nothing, or nothing that operators can work on.
+
+    A policy without codec is an error if the pipeline wants all its streams or nothing else. If it wants only some,
+    among others, they may never come to be: a catch-all forbids no pattern.
+    """
     wanted = spec.from_
     fresh = {name: present for name, present in stored.items() if config.writer_of(name) is None}
     flows = [*policy_flows(config, signals, wanted), *_upstream(config, spec, result)]
@@ -122,18 +126,19 @@ def _inputs(
         known += [other.outputs for other in config.pipelines.values() if other is not spec]
         result.errors.append(nothing_matches(spec, [*map(str, known), *stored]))
         return None
-    untyped = [flow for flow in flows if not flow.typed]
+    typed = [flow for flow in flows if flow.typed]
+    untyped = [flow for flow in flows if not flow.typed and (flow.whole or not typed)]
     for flow in untyped:
         what = f"{flow.names} of {flow.origin} holds events or bytes; operators need rows"
         result.errors.append(spec.place.at("from").error(what, hint="give the policy a codec, or narrow the pattern"))
-    return None if untyped else flows
+    return None if untyped else typed
 
 
 def _upstream(config: Config, spec: PipelineSpec, result: Plan) -> list[Flow]:
     """What other pipelines write of that; unknown where they have errors of their own."""
     flows = []
     for name, other in config.pipelines.items():
-        unknown = [Flow(other.outputs, f"pipeline {name!r}", typed=True)]
+        unknown = [Flow(other.outputs, f"pipeline {name!r}")]
         for flow in result.outputs.get(name, unknown if other is not spec else []):
             names = spec.from_.narrow(flow.names)
             if names is not None:
@@ -153,7 +158,7 @@ def _through(spec: PipelineSpec, inputs: Sequence[Flow], context: OperatorContex
         else:
             if flow.signal is not None:
                 signal = _output(spec, operators, flow, flow.signal, result)
-        outputs.append(Flow(spec.into.names(flow.names), f"pipeline {spec.name!r}", typed=True, signal=signal))
+        outputs.append(Flow(spec.into.names(flow.names), f"pipeline {spec.name!r}", signal=signal))
     return list(dict.fromkeys(outputs))
 
 

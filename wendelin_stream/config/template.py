@@ -57,6 +57,8 @@ class Template:
         """The names that it can give for names of `source` (and few others)."""
         if self.fixed:
             return Pattern((self.text,))
+        if self.plain:
+            return source
         head, tail = self.text.split(self._slot)
         alternatives: Iterator[Parts] = iter(source.alternatives)
         if head and not head.endswith("."):
