@@ -104,6 +104,8 @@ class Tailer:
                 file.committed = max(file.committed, min(seq, file.offset))
                 self._changed = True
             elif isinstance(why, Retry):
+                stored = self._context.position(file.tag, file.producer) or 0
+                file.committed = max(file.committed, min(stored, file.offset))
                 file.rewind()
                 file.paused = now + why.delay
             else:
