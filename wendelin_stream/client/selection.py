@@ -18,8 +18,9 @@ Run = tuple[int, int]
 class Selection:
     """Rows of a stream, as it was when they were chosen: array-like, lazy, as light as its list of runs."""
 
-    def __init__(self, reader: StreamReader, runs: Sequence[Run]) -> None:
-        self._reader = reader
+    def __init__(self, reader: StreamReader, runs: Sequence[Run], owner: object) -> None:
+        """owner: kept alive, because the reader closes with it."""
+        self._reader, self._owner = reader, owner
         self._whole, self._first = reader.array, reader.first_row
         self.runs = tuple(runs)
 

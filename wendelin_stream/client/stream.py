@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +40,14 @@ class Stream:
     """A data stream as it was at the last `refresh`; reading takes no lock, a daemon may go on appending.
 
     A stream of kind ``rows`` has a `signal`; one of ``events`` or ``bytes`` has none and its array is uint8.
-    Pickles by path. A context manager, if the files are to be closed before the object is gone.
+    Pickles by path. Its files are closed with the object, or before by `close` or as a context manager.
     """
 
     def __init__(self, path: Path, name: str) -> None:
         """Raises ConfigError if the store has no such stream."""
         self._path, self.name = path, name
         self.reader = StreamReader.open(path, name)
+        weakref.finalize(self, self.reader.close)
 
     def __reduce__(self) -> tuple[type[Stream], tuple[Path, str]]:
         return Stream, (self._path, self.name)
@@ -112,14 +114,14 @@ class Stream:
         """
         self.rows_only("sel()")
         first, last = (None if t is None else nanoseconds(t) for t in (start, stop))
-        return Selection(self.reader, rows_between(self.reader, first, last))
+        return Selection(self.reader, rows_between(self.reader, first, last), self)
 
     def isel(self, start: int | None = None, stop: int | None = None) -> Selection:
         """Rows start to stop (of a stream of bytes: bytes), counted from the end if negative, as in a slice."""
         if self.kind == "events":
             raise ConfigError(f"{self.name} holds events", hint="use events()")
         first, last, _ = slice(start, stop).indices(len(self.array))
-        return Selection(self.reader, [(first, last)] if first < last else [])
+        return Selection(self.reader, [(first, last)] if first < last else [], self)
 
     def iter_batches(self, rows: int, overlap: int = 0) -> Iterator[NDArray[Any]]:
         """All rows in views of `rows` each, the last `overlap` of one being the first of the next.
