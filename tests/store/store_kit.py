@@ -61,13 +61,16 @@ class Disk(FileSystem):
     def __init__(self) -> None:
         self.fail: Callable[[str, int], int | None] = lambda operation, call: None
         self.calls: dict[str, int] = {}
+        self.writes = 0
+        self._count = threading.Lock()
         self.syncs = threading.Event()
         self.syncs.set()
         self.short = False
         self.room = 10**12
 
     def _check(self, operation: str) -> None:
-        self.calls[operation] = call = self.calls.get(operation, 0) + 1
+        with self._count:
+            self.calls[operation] = call = self.calls.get(operation, 0) + 1
         code = self.fail(operation, call)
         if code is not None:
             raise OSError(code, errno.errorcode[code])
@@ -85,7 +88,10 @@ class Disk(FileSystem):
         self._check("pwritev")
         if self.short:
             pieces = [b"".join(pieces)[: max(1, sum(map(len, pieces)) // 2)]]
-        return super().pwritev(fd, pieces, offset)
+        size = super().pwritev(fd, pieces, offset)
+        with self._count:
+            self.writes += 1
+        return size
 
     def truncate(self, fd: int, size: int) -> None:
         self._check("truncate")
@@ -108,11 +114,11 @@ def crash(store: Store, disk: Disk) -> None:
     store.close()
 
 
-def written(disk: Disk, calls: int, timeout: float = 20) -> None:
-    """Wait until that many writes have reached the disk."""
+def written(disk: Disk, writes: int, timeout: float = 20) -> None:
+    """Wait until that many writes are finished."""
     waited = threading.Event()
     for _ in range(int(timeout * 1000)):
-        if disk.calls.get("pwritev", 0) >= calls:
+        if disk.writes >= writes:
             return
         waited.wait(0.001)
     raise TimeoutError

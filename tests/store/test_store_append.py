@@ -92,7 +92,7 @@ def test_S15_nothing_is_acknowledged_before_it_is_synced_and_published(store_pat
     writer = store.writer("a", "bytes")
     reader = writer.reader()
     disk.syncs.clear()
-    before = disk.calls["pwritev"]
+    before = disk.writes
     ticket = writer.append(blob(b"x"))
     written(disk, before + 2)
     assert not ticket.done

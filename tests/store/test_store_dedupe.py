@@ -33,7 +33,7 @@ def test_S31_a_repeat_of_a_pending_chunk_waits_for_the_first_copy(store_path):
     store = Store(store_path, SMALL, fs=disk)
     writer = store.writer("a", "bytes")
     disk.syncs.clear()
-    before = disk.calls["pwritev"]
+    before = disk.writes
     tickets = [writer.append(blob(b"x", chunk_id=number(1))) for _ in range(3)]
     written(disk, before + 2)
     assert not any(ticket.done for ticket in tickets)
@@ -76,7 +76,7 @@ def test_S31_the_ids_are_rebuilt_from_the_index(store_path):
     assert not writer.known(number(10))
     assert [writer.position(p) for p in (0, 1, 2, 3)] == [None, 7, 8, None]
     disk.syncs.clear()
-    before = disk.calls["pwritev"]
+    before = disk.writes
     writer.append(blob(b"z", chunk_id=number(10), producer=7, position=70))
     written(disk, before + 2)
     crash(store, disk)

@@ -85,14 +85,7 @@ class Committer:
             for ticket in tickets:
                 ticket.done = True
             self.decided.notify_all()
-        tell = partial(_tell, tickets)
-        if self._notify is None:
-            tell()
-            return
-        try:
-            self._notify(tell)
-        except RuntimeError:  # the event loop is closed: nobody listens any more
-            _log.warning("nobody was told of %d decided appends: the event loop is closed", len(tickets))
+        self._call(partial(_tell, tickets))
 
     def release(self, writer: StreamWriter) -> None:
         """Close a stream's files once neither thread is at work on it. Blocks."""
@@ -108,11 +101,7 @@ class Committer:
 
     def ping(self, done: Callable[[], None]) -> None:
         """Call `done` through `notify` once both threads have come round to it."""
-
-        def answer() -> None:
-            (self._notify or _call)(done)
-
-        self._queue.put(partial(self._command, answer))
+        self._queue.put(partial(self._command, partial(self._call, done)))
 
     def stop(self) -> None:
         """Write, sync, publish and tell everything that is queued, then end both threads. Blocks."""
@@ -121,6 +110,16 @@ class Committer:
         self._syncer.join()
         self._pool.shutdown()
         self._refuse_rest()
+
+    def _call(self, what: Callable[[], None]) -> None:
+        """Call it in the caller's thread, if `notify` leads there."""
+        if self._notify is None:
+            what()
+            return
+        try:
+            self._notify(what)
+        except RuntimeError as error:  # the event loop is closed: nobody listens any more
+            _log.warning("nobody was told of what the store did: %s", error)
 
     # --- writer thread ---
 
@@ -329,10 +328,6 @@ def _outcome(job: Callable[[], None]) -> OSError | None:
     except OSError as error:
         return error
     return None
-
-
-def _call(done: Callable[[], None]) -> None:
-    done()
 
 
 def _tell(tickets: list[Ticket]) -> None:

@@ -79,12 +79,16 @@ class Files:
         self._fs = fs
         self._open: dict[int, int] = {}
         self._dirty = Dirty()
+        self._named: set[int] = set()  # files whose name was made durable, or waits for it, since we opened
 
     def write(self, offset: int, pieces: Sequence[Piece]) -> None:
         """Write all the pieces, making files of full length where there are none. Raises OSError."""
         for number, inside, run in cut(pieces, offset, self.names.file_bytes):
             fd = self._descriptor(number)
             self._dirty.files.add(fd)
+            if number not in self._named:
+                self._named.add(number)
+                self._dirty.folders.add(self.names.folder)
             write_all(self._fs, fd, run, inside)
 
     def read(self, offset: int, size: int) -> bytes:
@@ -102,6 +106,15 @@ class Files:
                 break
             offset, size = offset + want, size - want
         return b"".join(out)
+
+    def next_data(self, offset: int) -> int | None:
+        """The next byte of the same file that is not in a hole; None if there is none, or no such file."""
+        number, inside = divmod(offset, self.names.file_bytes)
+        try:
+            found = self._fs.next_data(self._descriptor(number, create=False), inside)
+        except FileNotFoundError:
+            return None
+        return None if found is None else number * self.names.file_bytes + found
 
     def length(self, number: int) -> int:
         """Length of a file, -1 if it is missing."""
@@ -141,7 +154,6 @@ class Files:
         try:
             if create and self._fs.size(fd) < self.names.file_bytes:
                 self._fs.truncate(fd, self.names.file_bytes)
-                self._dirty.folders.add(self.names.folder)
         except OSError:
             self._fs.close(fd)
             raise

@@ -6,6 +6,7 @@ that writes or recovers goes through here; readers map files directly.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Sequence
@@ -29,6 +30,15 @@ class FileSystem:
     def size(self, fd: int) -> int:
         """Length of the file in bytes."""
         return os.fstat(fd).st_size
+
+    def next_data(self, fd: int, offset: int) -> int | None:
+        """Where, from `offset` on, the file may hold something else than a hole; None: nowhere."""
+        try:
+            return os.lseek(fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return None
+            raise
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
         """Up to `size` bytes; fewer at the file's end."""

@@ -11,6 +11,7 @@ from wendelin_stream.errors import Locked
 from wendelin_stream.store.fs import FileSystem, write_all
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+HOLDER_BYTES = 400
 
 
 def take_lock(fs: FileSystem, path: Path, what: str) -> int:
@@ -21,10 +22,9 @@ def take_lock(fs: FileSystem, path: Path, what: str) -> int:
     fd = fs.open(path, create=True)
     try:
         if fs.lock(fd):
-            fs.truncate(fd, 0)
-            write_all(fs, fd, [_this_process().encode()], 0)
+            write_all(fs, fd, [_this_process().ljust(HOLDER_BYTES).encode()], 0)  # without a truncation, which syncs
             return fd
-        holder = fs.pread(fd, 200, 0).decode(errors="replace").split()
+        holder = fs.pread(fd, HOLDER_BYTES, 0).decode(errors="replace").split()
     except BaseException:
         fs.close(fd)
         raise
@@ -37,4 +37,4 @@ def _this_process() -> str:
     boot = ""
     with contextlib.suppress(OSError):  # systemd's ProcSubset=pid hides it
         boot = BOOT_ID.read_text().strip()
-    return f"{os.getpid()} {socket.gethostname()} {boot}\n"
+    return f"{os.getpid()} {socket.gethostname()} {boot} "

@@ -4,10 +4,10 @@ The order is the design:
 
 1. check the records from the start of the last index file on; a bad one below the durable watermark is damage:
    raise, write nothing (S26);
-2. write the accepted tail once more and sync it: it may have been in the page cache only, or be what a failed
-   sync left there, marked clean (S18, S27);
+2. write the accepted tail once more and sync it and the names of its files: it may have been in the page cache
+   only, or be what a failed sync left there, marked clean (S18, S27);
 3. copy what lies behind the end to `quarantine`, zero and sync it (S28);
-4. sync the folders, raise the epoch, publish.
+4. raise the epoch, publish.
 
 A crash anywhere in it, and another run, give the same log (S29).
 """
@@ -42,7 +42,7 @@ from wendelin_stream.store.format import (
 )
 from wendelin_stream.store.fs import FileSystem, write_all
 
-_PIECE = 1 << 20
+_PIECE = 1 << 18
 _log = logging.getLogger(__name__)
 
 
@@ -83,8 +83,6 @@ def recover(place: Place) -> Recovered:
     _check_segments(place, block, slot.synced)
     _rewrite(place, block[block["seq"] >= slot.synced])
     _zero_behind(place, end)
-    for folder in (place.index.names.folder, place.data.names.folder, place.folder):
-        place.fs.sync_folder(folder)
     slot = replace(slot, generation=slot.generation + 1, committed=end, synced=end, writer_epoch=slot.writer_epoch + 1)
     write_all(place.fs, place.state, [slot.pack()], slot.offset)
     place.fs.fdatasync(place.state)
@@ -97,7 +95,7 @@ def _accepted(place: Place, synced: int) -> tuple[NDArray[Any], Tail]:
     tail = first = _tail_before(place, start)
     parts: list[NDArray[Any]] = []
     while True:
-        block = records(place.index.read(tail.seq * RECORD_BYTES, INDEX_BYTES))
+        block = records(place.index.read(tail.seq * RECORD_BYTES, _PIECE))
         good = valid_prefix(block, tail)
         checked = _payload_prefix(place, block[:good], synced)
         parts.append(block[:checked])
@@ -138,7 +136,7 @@ def _payload_prefix(place: Place, block: NDArray[Any], synced: int) -> int:
 
 
 def _pieces(files: Files, offset: int, length: int) -> Iterator[bytes]:
-    """The bytes that are there, in pieces of at most 1 MiB."""
+    """The bytes that are there, in pieces."""
     for at in range(offset, offset + length, _PIECE):
         yield files.read(at, min(_PIECE, offset + length - at))
 
@@ -183,18 +181,31 @@ def _zero_behind(place: Place, end: int) -> None:
         number = place.index.names.number(name)
         if number is None or (number + 1) * INDEX_RECORDS <= end:
             continue
-        start = max(number * INDEX_BYTES, end * RECORD_BYTES)
-        rest = place.index.read(start, (number + 1) * INDEX_BYTES - start)
-        used = np.flatnonzero(np.frombuffer(rest, np.uint8))
-        if len(used) == 0:
+        start, stop = max(number * INDEX_BYTES, end * RECORD_BYTES), (number + 1) * INDEX_BYTES
+        used = _used(place.index, start, stop)
+        if used == start:
             continue
-        stale = rest[: int(used[-1]) + 1]
+        stale = place.index.read(start, used - start)
         copy = _quarantine(place, start // RECORD_BYTES, stale)
         _log.warning(
             "stream %s: %d bytes of unfinished index records were cut off, kept in %s", place.name, len(stale), copy
         )
         place.index.write(start, [bytes(len(stale))])
     _sync(place.fs, place.index)
+
+
+def _used(files: Files, start: int, stop: int) -> int:
+    """The end of the last byte between `start` and `stop` that is not zero, without reading holes."""
+    used = at = start
+    while at < stop:
+        data = files.next_data(at)
+        if data is None:
+            break
+        piece = files.read(data, min(_PIECE, stop - data))
+        if piece.rstrip(b"\0"):
+            used = data + len(piece.rstrip(b"\0"))
+        at = data + max(len(piece), 1)
+    return used
 
 
 def _quarantine(place: Place, record: int, stale: bytes) -> Path:
@@ -217,7 +228,7 @@ def _quarantine(place: Place, record: int, stale: bytes) -> Path:
 
 
 def newest_first(index: Files, end: int) -> Iterator[NDArray[Any]]:
-    """The index records before `end`, a block for each index file, the newest block first."""
+    """The index records before `end`: a block for each index file, the newest block first."""
     while end > 0:
         start = (end - 1) // INDEX_RECORDS * INDEX_RECORDS
         block = records(index.read(start * RECORD_BYTES, (end - start) * RECORD_BYTES))
