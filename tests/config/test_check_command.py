@@ -16,6 +16,8 @@ from wendelin_stream.cli.check import check
 from wendelin_stream.models import save_model
 from wendelin_stream.store import Store
 
+SHIPPED = sorted((Path(__file__).parents[2] / "config").glob("*.yaml"))
+
 EXAMPLE = """\
 store: {{path: {store}, sync: 20 ms, keep_free: 2 GB}}
 
@@ -131,7 +133,7 @@ def test_another_model_than_declared(example: Callable[..., Path]):
     result = run("-c", path, "--json")
     assert result.exit_code == 78
     (error,) = json.loads(result.stdout)["errors"]
-    assert (error["file"], error["line"], error["where"]) == (str(path), 27, "models.gearbox.sha256")
+    assert (error["file"], error["line"], error["where"]) == (str(path), 27, "models.gearbox")
     assert "expected abab" in error["what"]
 
 
@@ -143,6 +145,13 @@ def test_the_store_takes_part(example: Callable[..., Path], tmp_path: Path):
     result = run("-c", example())
     assert result.exit_code == 78
     assert "policies.vibration.codec: stream 'park.t1.gearbox.acc' is there already and holds events" in result.stderr
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_the_files_that_we_ship_are_right(path: Path, store_path: Path):
+    """Every YAML file in `config/`, on an empty store."""
+    result = run("-c", path, "--store", store_path)
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 def test_no_file_is_no_traceback(tmp_path: Path):
