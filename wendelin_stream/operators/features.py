@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from wendelin_stream.batch import Batch, Gap, Item, Signal
 from wendelin_stream.errors import ConfigError
-from wendelin_stream.operators.framing import Output, RowBuffer, Timeline, batches, waveform_rate
+from wendelin_stream.operators.framing import Emitter, Output, RowBuffer, Timeline, waveform_rate
 from wendelin_stream.plugin import OperatorContext, Options
 from wendelin_stream.units import Duration, format_frequency
 
@@ -74,19 +74,20 @@ class Features:
         self._timeline = Timeline()
         self._start = 0
         named = list(zip(signal.channels, signal.units, strict=True))
-        self._signal = Signal(
+        declared = Signal(
             dtype=np.dtype(np.float64),
             channels=tuple(f"{channel}.{stat}" for channel, _ in named for stat in config.stats),
             units=tuple("" if stat in WITHOUT_UNIT else unit for _, unit in named for stat in config.stats),
             rate=rate / self._hop,
             attrs=signal.attrs,
         )
-        return self._signal
+        self._emitter = Emitter(declared, self._hop)
+        return declared
 
     def on_batch(self, batch: Batch) -> Iterable[Item]:
         """The features of the windows that the batch completes."""
         self._timeline.add(batch)
-        return list(batches(self._signal, self._rows(batch.rows), self._hop, batch.stride))
+        return self._emitter.batches(list(self._rows(batch.rows)), batch.stride)
 
     def on_gap(self, gap: Gap) -> Iterable[Item]:
         """Forget the unfinished window."""

@@ -7,10 +7,10 @@ input was cut, and the results are equal bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def waveform_rate(signal: Signal, operator: str) -> Fraction:
     return signal.rate
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Origin:
     """Where a row comes from: its time is ``anchor + index / rate``, its input row `position` (see `Batch`)."""
 
@@ -75,13 +75,16 @@ class Timeline:
 
     def at(self, row: int) -> Origin:
         """Origin of a row that was added and not forgotten."""
-        origin = next(origin for origin in reversed(self._origins) if origin.row <= row)
+        place = len(self._origins) - 1
+        while self._origins[place].row > row:
+            place -= 1
+        origin = self._origins[place]
         return origin.after(row - origin.row, self.stride)
 
     def forget(self, row: int) -> None:
         """Rows before `row` will not be asked for any more."""
-        keep = next((i for i in range(len(self._origins) - 1, 0, -1) if self._origins[i].row <= row), 0)
-        del self._origins[:keep]
+        while len(self._origins) > 1 and self._origins[1].row <= row:
+            del self._origins[0]
 
     def pending(self, row: int) -> int | None:
         """Position of `row`, or None if it has not come yet."""
@@ -89,9 +92,9 @@ class Timeline:
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """The timeline as arrays."""
-        origins = [(o.row, o.anchor, o.index, o.position) for o in self._origins]
+        origins = np.array([astuple(origin) for origin in self._origins], dtype=np.int64)
         return {
-            "origins": np.array(origins, dtype=np.int64).reshape(-1, 4),
+            "origins": origins.reshape(-1, 4),
             "rows": np.array([self.rows, self.stride], dtype=np.int64),
         }
 
@@ -130,52 +133,53 @@ class RowBuffer:
         self.lines[:, : self.held] = lines
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """One output row and the input row that it begins with."""
 
     origin: Origin
     values: NDArray[Any]
 
 
-def batches(signal: Signal, outputs: Iterable[Output], step: int, stride: int) -> Iterator[Batch]:
-    """Output rows as batches of `signal`, each row at exactly the time of the input row that it begins with.
+class Emitter:
+    """Makes batches of `signal` from output rows that are `step` input rows apart.
 
-    outputs: rows that are `step` input rows apart; stride: the input's. Rounding to nanoseconds at the output's rate
-    and at the input's can differ; a batch ends before the row where it would, so no cut of the input shows.
+    Each row gets exactly the time of the input row that it begins with. Rounding to nanoseconds at the output's rate
+    and at the input's can differ: a batch ends before the row where it would, so that no cut of the input shows.
     """
-    assert signal.rate is not None
-    source = signal.rate * step
-    run: list[Output] = []
-    anchor = index = 0
-    for output in outputs:
-        if run and anchor + ticks(index + len(run), signal.rate) != _time(output.origin, source):
-            yield _batch(signal, run, anchor, index, step * stride)
-            run = []
+
+    def __init__(self, signal: Signal, step: int) -> None:
+        assert signal.rate is not None
+        self._signal, self._step = signal, step
+        self._rate, self._source = signal.rate, signal.rate * step
+
+    def batches(self, outputs: Sequence[Output], stride: int) -> list[Batch]:
+        """The rows as batches; stride: the input's."""
+        found: list[Batch] = []
+        first = anchor = index = 0
+        for k, output in enumerate(outputs):
+            if k == first or anchor + ticks(index + k - first, self._rate) != self._time(output.origin):
+                found += self._batch(outputs[first:k], anchor, index, stride)
+                anchor, index = self._time_base(output.origin)
+                first = k
+        return found + self._batch(outputs[first:], anchor, index, stride)
+
+    def _batch(self, run: Sequence[Output], anchor: int, index: int, stride: int) -> list[Batch]:
         if not run:
-            anchor, index = _time_base(output.origin, source, step)
-        run.append(output)
-    if run:
-        yield _batch(signal, run, anchor, index, step * stride)
+            return []
+        rows = np.stack([output.values for output in run]) if len(run) > 1 else run[0].values[np.newaxis]
+        rows.setflags(write=False)
+        return [Batch(self._signal, rows, anchor, index, run[0].origin.position, self._step * stride)]
 
+    def _time(self, origin: Origin) -> int:
+        return origin.anchor + ticks(origin.index, self._source)
 
-def _batch(signal: Signal, run: Sequence[Output], anchor: int, index: int, stride: int) -> Batch:
-    rows = np.stack([output.values for output in run])
-    rows.setflags(write=False)
-    return Batch(signal, rows, anchor, index, run[0].origin.position, stride)
+    def _time_base(self, origin: Origin) -> tuple[int, int]:
+        """Anchor and index, in output rows, for the output row that begins at `origin`.
 
-
-def _time(origin: Origin, rate: Fraction) -> int:
-    return origin.anchor + ticks(origin.index, rate)
-
-
-def _time_base(origin: Origin, rate: Fraction, step: int) -> tuple[int, int]:
-    """Anchor and index, in output rows, for the output row that begins at `origin`.
-
-    The input's own anchor, moved by less than a step, where that is a whole number of nanoseconds: then both rates
-    agree for ever. Else the row's own time.
-    """
-    index, rest = divmod(origin.index, step)
-    if rest * NS * rate.denominator % rate.numerator == 0:
-        return origin.anchor + ticks(rest, rate), index
-    return _time(origin, rate), 0
+        The input's own anchor, moved by less than a step, where that is a whole number of nanoseconds: then both
+        rates agree for ever. Else the row's own time.
+        """
+        index, rest = divmod(origin.index, self._step)
+        if rest * NS * self._source.denominator % self._source.numerator == 0:
+            return origin.anchor + ticks(rest, self._source), index
+        return self._time(origin), 0

@@ -6,7 +6,7 @@ Electroacoust. AU-15 (1967) 70-73. Equal to `scipy.signal.welch` over the rows o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
@@ -21,7 +21,7 @@ from pydantic import Field, field_validator, model_validator
 
 from wendelin_stream.batch import Axis, Batch, Gap, Item, Signal
 from wendelin_stream.errors import ConfigError
-from wendelin_stream.operators.framing import Output, RowBuffer, Timeline, batches, waveform_rate
+from wendelin_stream.operators.framing import Emitter, Output, RowBuffer, Timeline, waveform_rate
 from wendelin_stream.plugin import OperatorContext, Options
 from wendelin_stream.units import Frequency, Ratio, format_frequency
 
@@ -129,15 +129,17 @@ class Welch:
         """
         config, rate = self._config, waveform_rate(signal, "welch")
         cut = self._cut = Segments.of(config, rate)
-        channels = len(signal.channels)
         self._step = cut.hop * config.average
-        self._per_block = max(1, min(config.average, BLOCK // cut.nperseg))
-        self._powers = Powers(config, cut, channels, self._per_block, rate)
-        span = (self._per_block - 1) * cut.hop + cut.nperseg
-        self._buffer = RowBuffer(channels, span, self._powers.real)
+        self._most = max(1, BLOCK // cut.nperseg)
+        self._scale = _scale(config, cut, rate)
+        self._transform = Transform(config, cut)
+        lines = (self._most - 1) * cut.hop + cut.nperseg
+        self._buffer = RowBuffer(len(signal.channels), lines, self._transform.real)
+        self._segments = sliding_window_view(self._buffer.lines, cut.nperseg, axis=-1)[:, :: cut.hop]
         self._timeline = Timeline()
-        self._start = 0
-        self._signal = Signal(
+        self._start = self._done = 0
+        self._sums: list[NDArray[np.float64]] = []
+        declared = Signal(
             dtype=np.dtype(config.dtype),
             channels=signal.channels,
             units=tuple(_squared(unit, config.scaling) for unit in signal.units),
@@ -145,132 +147,156 @@ class Welch:
             axes=(Axis("frequency", "Hz", cut.bins, 0.0, float(cut.df)),),
             attrs=signal.attrs,
         )
-        return self._signal
+        self._emitter = Emitter(declared, self._step)
+        return declared
 
     def on_batch(self, batch: Batch) -> Iterable[Item]:
         """The spectra that the batch completes."""
         self._timeline.add(batch)
-        return list(batches(self._signal, self._spectra(batch.rows), self._step, batch.stride))
+        return self._emitter.batches(list(self._spectra(batch.rows)), batch.stride)
 
     def on_gap(self, gap: Gap) -> Iterable[Item]:
         """Forget the unfinished spectrum."""
         self._timeline.clear()
-        self._buffer.held = self._start = self._powers.done = 0
+        self._buffer.held = self._start = self._done = 0
+        self._sums.clear()
         return [gap]
 
     def _spectra(self, rows: NDArray[Any]) -> Iterator[Output]:
-        """Fill the buffer with whole blocks of segments. Blocks do not cross from one spectrum to the next, so a
-        block, its place and its operands are the same for any cut of the input, and no spectrum waits for the next."""
-        cut, taken = self._cut, 0
-        while taken < len(rows):
-            count = min(self._per_block, self._config.average - self._powers.done)
-            size = (count - 1) * cut.hop + cut.nperseg
-            taken += self._buffer.fill(rows[taken:], size)
-            if self._buffer.held < size:
+        """Fill the buffer and transform the whole groups of segments in it, until no group is complete."""
+        taken = 0
+        while True:
+            taken += self._buffer.fill(rows[taken:], self._buffer.lines.shape[1])
+            groups = self._complete()
+            if not groups:
                 return
-            self._powers.add(self._buffer.lines, count)
-            self._buffer.drop(count * cut.hop)
-            if self._powers.done == self._config.average:
-                yield Output(self._timeline.at(self._start), self._powers.spectrum())
-                self._start += self._step
-                self._timeline.forget(self._start)
+            for count, squares in zip(groups, self._transform.squares(self._segments, groups), strict=True):
+                self._add(squares)
+                self._done += count
+                if self._done == self._config.average:
+                    yield Output(self._timeline.at(self._start), self._average())
+                    self._start += self._step
+            self._timeline.forget(self._start)
+            self._buffer.drop(sum(groups) * self._cut.hop)
+
+    def _complete(self) -> list[int]:
+        """Sizes of the groups of segments that are in the buffer, whole.
+
+        A spectrum is summed up in groups, the same for any cut of the input, so that its sums have the same order; a
+        group does not cross from one spectrum to the next, so that no spectrum waits for the next.
+        """
+        average = self._config.average
+        most = 1 if self._config.averaging == "median" else min(average, self._most)
+        left = (self._buffer.held - self._cut.nperseg) // self._cut.hop + 1
+        groups, done = [], self._done
+        while (count := min(most, average - done)) <= left:
+            groups.append(count)
+            left -= count
+            done = (done + count) % average
+        return groups
+
+    def _add(self, squares: NDArray[np.float64]) -> None:
+        """Take in a group: the mean needs the sum only, the median each of its groups of one segment."""
+        if self._sums and self._config.averaging == "mean":
+            self._sums[0] += squares
+        else:
+            self._sums.append(squares)
+
+    def _average(self) -> NDArray[Any]:
+        """The finished spectrum: (channels, bins), in the scaling and dtype of the options."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            powers = [squares[:, 0::2] + squares[:, 1::2] for squares in self._sums]
+            power = powers[0] if self._config.averaging == "mean" else np.median(powers, axis=0)
+            power *= self._scale
+            spectrum: NDArray[Any] = power.astype(self._config.dtype, copy=False)
+        self._done = 0
+        self._sums.clear()
+        return spectrum
 
     def pending(self) -> int | None:
         """The first row of the unfinished spectrum."""
         return self._timeline.pending(self._start)
 
     def snapshot(self) -> Mapping[str, NDArray[Any]]:
-        """The rows of the unfinished block, the power of the blocks before it, and the time bases."""
+        """The rows of the unfinished group of segments, the sums of the groups before it, and the time bases."""
+        shape = (len(self._sums), len(self._buffer.lines), 2 * self._cut.bins)
         return {
             **self._timeline.snapshot(),
             "start": np.array(self._start),
             "lines": self._buffer.snapshot(),
-            "done": np.array(self._powers.done),
-            "power": self._powers.power.copy(),
+            "done": np.array(self._done),
+            "sums": np.array(self._sums).reshape(shape),
         }
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue the unfinished spectrum."""
         self._timeline.restore(state)
-        self._start = int(state["start"])
+        self._start, self._done = int(state["start"]), int(state["done"])
         self._buffer.restore(state["lines"])
-        self._powers.done = int(state["done"])
-        self._powers.power[:] = state["power"]
+        self._sums = list(state["sums"].copy())
 
 
-class Powers:
-    """The power of the segments of one spectrum, block by block.
+class Transform:
+    """Squared spectra of segments: detrended, windowed, transformed, in work space that is used again."""
 
-    done: segments so far.  power: for the mean (channels, 2 * bins), the sums of the squares of real and imaginary
-    parts in turn; for the median (average, channels, bins), the power of each segment.
-    """
-
-    def __init__(self, config: WelchConfig, cut: Segments, channels: int, per_block: int, rate: Fraction) -> None:
-        self._config, self._cut = config, cut
+    def __init__(self, config: WelchConfig, cut: Segments) -> None:
         self.real = np.dtype(np.float64 if config.precision == "double" else np.float32)
-        window = scipy.signal.get_window(config.window, cut.nperseg)
-        per_hz = float(rate) * np.sum(window**2)
-        self._scale = 1.0 / (per_hz if config.scaling == "density" else np.sum(window) ** 2)
-        self._window = window.astype(self.real)
+        self._detrend, self._cut = config.detrend, cut
+        self._window = scipy.signal.get_window(config.window, cut.nperseg).astype(self.real)
         ramp = np.arange(cut.nperseg) - (cut.nperseg - 1) / 2
         self._ramp = (ramp / np.linalg.norm(ramp)).astype(self.real)
-        self._group = max(1, min(channels, BLOCK // (per_block * cut.nperseg)))
-        self._work = np.empty((self._group, per_block, cut.nperseg), self.real)
-        self._median = config.averaging == "median"
-        shape = (config.average, channels, cut.bins) if self._median else (channels, 2 * cut.bins)
-        self.power = np.zeros(shape)
-        self.done = 0
+        self._work = np.empty(max(BLOCK, cut.nperseg), self.real)
 
-    @np.errstate(invalid="ignore", over="ignore")
-    def add(self, lines: NDArray[Any], count: int) -> None:
-        """Transform the first `count` segments of lines (channels, rows), some channels at a time."""
-        if self.done == 0:
-            self.power[:] = 0.0
-        cut = self._cut
-        segments = sliding_window_view(lines, cut.nperseg, axis=-1)[:, : count * cut.hop : cut.hop]
-        for first in range(0, len(lines), self._group):
-            group = slice(first, first + self._group)
-            parts = self._transform(segments[group])
-            if self._median:
-                power = parts[..., 0::2] ** 2 + parts[..., 1::2] ** 2
-                self.power[self.done : self.done + count, group] = power.swapaxes(0, 1)
-            else:
-                self.power[group] += np.einsum("ckf,ckf->cf", parts, parts)
-        self.done += count
+    def squares(self, segments: NDArray[Any], groups: Sequence[int]) -> NDArray[np.float64]:
+        """Sums over groups of segments of the squares of real and imaginary parts, in turn.
 
-    def _transform(self, segments: NDArray[Any]) -> NDArray[Any]:
-        """Spectra of segments (channels, n, nperseg): (channels, n, 2 * bins), real and imaginary parts in turn."""
-        work = self._work[: segments.shape[0], : segments.shape[1]]
+        segments: (channels, n, nperseg), taken from the first on, as many as `groups` add up to.
+        Returns (groups, channels, 2 * bins). Some channels at a time, so that the work space is enough.
+        """
+        count, channels = sum(groups), len(segments)
+        squares = np.empty((len(groups), channels, 2 * self._cut.bins))
+        per_call = max(1, BLOCK // (count * self._cut.nperseg))
         with np.errstate(invalid="ignore", over="ignore"):
             np.setbufsize(16)  # else NumPy copies lines of less than 8192 numbers, which takes longer than the sums
-            if self._config.detrend == "none":
-                np.multiply(segments, self._window, out=work)
-            else:
-                mean = np.add.reduce(segments, axis=-1, keepdims=True) / self.real.type(self._cut.nperseg)
-                np.subtract(segments, mean, out=work)
-                if self._config.detrend == "linear":
-                    work -= np.einsum("ckn,n->ck", work, self._ramp)[..., np.newaxis] * self._ramp
-                work *= self._window
+            for first in range(0, channels, per_call):
+                parts = self._spectra(segments[first : first + per_call, :count])
+                start = 0
+                for sums, size in zip(squares, groups, strict=True):
+                    group = parts[:, start : start + size]
+                    sums[first : first + per_call] = np.einsum("cnf,cnf->cf", group, group)
+                    start += size
+        return squares
+
+    def _spectra(self, segments: NDArray[Any]) -> NDArray[Any]:
+        """Spectra of segments (channels, n, nperseg): (channels, n, 2 * bins), real and imaginary parts in turn."""
+        work = self._work[: segments.size].reshape(segments.shape)
+        if self._detrend == "none":
+            np.multiply(segments, self._window, out=work)
+        else:
+            mean = np.einsum("cnk->cn", segments) / self.real.type(self._cut.nperseg)
+            np.subtract(segments, mean[..., np.newaxis], out=work)
+            if self._detrend == "linear":
+                work -= np.einsum("cnk,k->cn", work, self._ramp)[..., np.newaxis] * self._ramp
+            np.multiply(work, self._window, out=work)
         spectra = scipy.fft.rfft(work, axis=-1, overwrite_x=True)
         parts: NDArray[Any] = spectra.view(self.real)[..., : 2 * self._cut.bins]
         return parts
 
-    @np.errstate(invalid="ignore", over="ignore")
-    def spectrum(self) -> NDArray[Any]:
-        """The average of all segments: (channels, bins), in the scaling and dtype of the options. Starts anew."""
-        if self._median:
-            power = np.median(self.power, axis=0) * (self._scale / _median_bias(self.done))
-        else:
-            power = (self.power[:, 0::2] + self.power[:, 1::2]) * (self._scale / self.done)
-        both_halves = 2 * (self._cut.bins - 1) == self._cut.nperseg  # the last bin is half the rate: it has no mirror
-        power[:, 1 : -1 if both_halves else None] *= 2.0
-        self.done = 0
-        rounded: NDArray[Any] = power.astype(self._config.dtype)
-        return rounded
+
+def _scale(config: WelchConfig, cut: Segments, rate: Fraction) -> NDArray[np.float64]:
+    """Factors (bins,) from the sum, or the median, of the segments' squared spectra to what the options ask for."""
+    window = scipy.signal.get_window(config.window, cut.nperseg)
+    gain = float(rate) * np.sum(window**2) if config.scaling == "density" else np.sum(window) ** 2
+    count = config.average if config.averaging == "mean" else _median_bias(config.average)
+    scale = np.full(cut.bins, 2.0 / (gain * count))
+    scale[0] /= 2.0  # 0 Hz has no mirror image, nor has half the rate where the segment is even
+    if 2 * (cut.bins - 1) == cut.nperseg:
+        scale[-1] /= 2.0
+    return scale
 
 
 def _median_bias(count: int) -> float:
-    """Mean over median of the power of white noise in `count` independent segments (Allen et al., gr-qc/0509116)."""
+    """Median over mean of the power of white noise in `count` independent segments (Allen et al., gr-qc/0509116)."""
     even = np.arange(2, count, 2)
     return float(1.0 + np.sum(1.0 / (even + 1) - 1.0 / even))
 
