@@ -9,12 +9,8 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from wendelin_stream.client import Stream, connect
-from wendelin_stream.models import save_model
 
 
 def features_between(store: Path, streams: Sequence[str], start: int, stop: int) -> list[NDArray[np.float64]]:
@@ -36,11 +32,17 @@ def fit(rows: NDArray[np.float64]) -> Any:
 
     M. E. Tipping, C. M. Bishop, "Probabilistic principal component analysis", J. R. Stat. Soc. B 61 (1999) 611-622.
     """
+    from sklearn.decomposition import PCA  # seconds to import: while the daemon is at work already
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     return make_pipeline(StandardScaler(), PCA(n_components=0.9, svd_solver="full")).fit(rows)
 
 
 def write_health(store: Path, estimator: Any) -> Path:
     """Save the model, and the configuration file that scores every features stream by it. Returns that file."""
+    from wendelin_stream.models import save_model
+
     model = store / "health.skops"
     digest = save_model(estimator, model)
     config = {
