@@ -58,6 +58,9 @@ class Shared(Protocol):
     def closed(self, connection: Connection) -> None:
         """It is gone."""
 
+    def working(self, connection: Connection, busy: bool) -> None:
+        """It has work left for later, or none any more."""
+
     def spawn(self, connection: Connection, frame: Unit, arrival: int) -> None:
         """Run `Connection.decode_heavy` as a task."""
 
@@ -78,6 +81,7 @@ class Connection(asyncio.BufferedProtocol):
         self._window = AckWindow()
         self._work: Iterator[tuple[Unit, int]] | None = None
         self._busy = False  # a thread or a later turn goes on with the work
+        self._at_work = False
         self._broken = False  # no more frames are taken from this sender
         self._finished = False  # the sender sends no more
         self._quiesced = False
@@ -265,8 +269,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _settle(self) -> None:
         """Close if nothing is left to do, else read or do not read."""
-        done = self._work is None and not self._busy and self._window.idle
-        if done and (self._broken or self._finished) and not self._lingering:
+        at_work = self._work is not None or self._busy
+        if at_work != self._at_work:
+            self._at_work = at_work
+            self._shared.working(self, at_work)
+        if not at_work and self._window.idle and (self._broken or self._finished) and not self._lingering:
             self._close()
         self._steer()
 
@@ -274,13 +281,12 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None:
             return
+        self._lingering = True
+        self._timer = self._loop.call_later(LINGER, transport.abort)
         if self._finished or not transport.can_write_eof():
             transport.close()
-            return
-        # A close with unread bytes would reset the connection and might destroy acks on their way.
-        self._lingering = True
-        transport.write_eof()
-        self._timer = self._loop.call_later(LINGER, transport.abort)
+        else:  # a close with unread bytes would reset the connection and might destroy acks on their way
+            transport.write_eof()
 
     def _steer(self) -> None:
         transport = self._transport
@@ -316,7 +322,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _wait_for_quiet(self, left: int = _QUIET_CHECKS) -> None:
         """Cut the connection when nothing comes any more: what was on its way is stored (F35)."""
-        if self._transport is None:
+        if self._transport is None or self._finished or self._broken:
             return
         quiet = self._reading and self._loop.time() - self._progress >= _QUIET
         if quiet or not left:

@@ -53,7 +53,7 @@ def decode(unit: Unit, arrival: int, limits: Limits) -> Decoded | Junk:
     event loop (`payload`, `events`).
     """
     if isinstance(unit, Messages):
-        checked = check(memoryview(unit.data), [unit.bounds], arrival)
+        checked = check(memoryview(unit.data), [unit.bounds], arrival, limits.events)
         return Decoded(_name(unit.tag), _events(checked), checked.rejected)
     if isinstance(unit, Text):
         if limits.payload is not None and len(unit.data) > _SHORT_TEXT:

@@ -19,7 +19,7 @@ from wendelin_stream.batch import NS
 from wendelin_stream.errors import BadData
 from wendelin_stream.plugin import Rejected
 from wendelin_stream.sources.forward.forms import GROUP_MARKERS, MAX_SECONDS, Form, read_form
-from wendelin_stream.sources.forward.uniform import uniform_bounds
+from wendelin_stream.sources.forward.uniform import uniform_size
 from wendelin_stream.sources.forward.vector import Bytes, Index
 from wendelin_stream.sources.forward.wire import DEPTH, unpacker
 
@@ -28,6 +28,7 @@ STRETCH = 1 << 14
 _WINDOW = 1 << 17
 _FORMS = 16
 _FEW = 6
+_PATIENCE = 500
 MOST_REJECTED = 1000
 """Events of one frame that are set aside one by one; the others are set aside together."""
 
@@ -59,7 +60,7 @@ def check(data: memoryview, stretches: Iterable[Index], arrival: int, patience: 
     stretches: bounds of consecutive events, as `walk` gives them. arrival: ns UTC, stands in for a time of 0 (F19).
     patience: how many events may be looked at. Raises Heavy beyond; BadData if the walk does (F26).
     """
-    sorter = _Sorter(data, arrival)
+    sorter = _Sorter(data, arrival, patience is not None)
     end = seen = 0
     for bounds in stretches:
         seen += len(bounds) - 1
@@ -101,10 +102,10 @@ def walk(data: memoryview, count: int | None = None) -> Iterator[Index]:
 
     count: events to walk; None: to the exact end of the data. Raises BadData where that cannot be done (F26, F27).
     """
-    bounds_of_all = uniform_bounds(data, count)
-    if bounds_of_all is not None:
-        for k in range(0, len(bounds_of_all) - 1, STRETCH):
-            yield bounds_of_all[k : k + STRETCH + 1]
+    size, events = uniform_size(data, count)
+    for k in range(0, events, STRETCH):
+        yield np.arange(k, min(k + STRETCH, events) + 1, dtype=np.int64) * size
+    if events:
         return
     unpack = unpacker()
     skip, tell = unpack.skip, unpack.tell
@@ -137,10 +138,11 @@ def walk(data: memoryview, count: int | None = None) -> Iterator[Index]:
 
 
 class _Sorter:
-    def __init__(self, data: memoryview, arrival: int) -> None:
+    def __init__(self, data: memoryview, arrival: int, hasty: bool) -> None:
         self._bytes = Bytes(data)
         self._data = data
         self._arrival = arrival
+        self._hasty = hasty
         self._first, self._last = sys.maxsize, -sys.maxsize
         self._count = 0
         self._kept: bytearray | None = None  # None: nothing has been left out so far
@@ -190,6 +192,8 @@ class _Sorter:
             form = read_form(self._data[int(starts[first]) : int(stops[first])])
             forms += 1
             if forms > _FORMS:
+                if self._hasty and len(left) > _PATIENCE:
+                    raise Heavy
                 mine, left = left[:1], left[1:]
             else:
                 same = form.find(self._bytes, starts[left])
@@ -238,7 +242,7 @@ class _Sorter:
         """What all stretches came to."""
         if self._more_count:
             reason = f"{self._more_count} more events of a frame that are invalid in some way"
-            self._rejected.append(Rejected(bytes(self._more), reason))
+            self._rejected.append(Rejected(self._more, reason))
         intact = self._kept is None
         first, last = (self._first, self._last) if self._count else (self._arrival, self._arrival)
         data = self._data[:end] if self._kept is None else self._kept

@@ -16,10 +16,13 @@ import numpy as np
 
 from wendelin_stream.sources.forward.wire import array_head, text_span, unpacker
 
-ROOM = 1 << 18
+ROOM = 1 << 17
 """Bytes of a connection's buffer as long as no frame needs more: what one read takes at most."""
 LEAST = 1 << 14
 """A read with less room than this is not worth its call."""
+
+AT_ONCE = 1 << 21
+"""A frame that announces its size gets a buffer of so much at once, then four times what has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,7 @@ class Block:
 class FrameReader:
     """Incremental reader of msgpack frames (F1, F2, F6, F27). Pure: it is filled by `get_buffer` and `received`.
 
-    Positions are byte offsets in the connection. Memory is the bytes of the unfinished frame (twice at most while
-    a frame of unknown size grows) plus `ROOM`; an announced length takes address space, not memory.
+    Positions are byte offsets in the connection. Memory grows with the bytes that came, not with what is announced.
     """
 
     def __init__(self, max_frame: int) -> None:
@@ -67,7 +69,7 @@ class FrameReader:
     def get_buffer(self) -> memoryview:
         """Where the next bytes go: never empty, valid until `received`."""
         room = self._base + len(self._buffer) - self._end
-        if room < LEAST or self._payload_end > self._base + len(self._buffer):
+        if room < LEAST or (self._payload_end > self._end + room and len(self._buffer) < AT_ONCE):
             self._make_room()
         return self._buffer[self._end - self._base :]
 
@@ -75,7 +77,8 @@ class FrameReader:
         held = self._view(self._frame, self._end)
         size = max(ROOM, 2 * len(held))
         if self._payload_end:
-            size = max(ROOM, self._payload_end - self._frame + 4 * LEAST)  # and an option behind it
+            whole = self._payload_end - self._frame + 4 * LEAST  # and an option behind it
+            size = max(ROOM, min(whole, max(AT_ONCE, 4 * len(held))))
         if size > len(self._buffer):
             fresh = memoryview(np.empty(size, np.uint8))  # type: ignore[arg-type]  # pages are taken when written to
             fresh[: len(held)] = held

@@ -101,6 +101,7 @@ class ForwardSource:
         self._connections: dict[Peer, Connection] = {}
         self._servers: list[asyncio.Server] = []
         self._beats: list[asyncio.DatagramTransport] = []
+        self._at_work: set[Connection] = set()
         self._nobody = asyncio.Event()  # is connected
         self._nobody.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -154,9 +155,12 @@ class ForwardSource:
         self._stop_listening()
         for connection in list(self._connections.values()):
             connection.quiesce()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        self.queue.close()
+        self._close_queue()
+
+    def _close_queue(self) -> None:
+        """Let `read` end when the work that has begun is done."""
+        if self._quiesced and not self._at_work:
+            self.queue.close()
 
     async def aclose(self) -> None:
         """Close everything; acks already written get a moment to leave."""
@@ -227,6 +231,14 @@ class ForwardSource:
         self._connections.pop(connection.origin, None)
         if not self._connections:
             self._nobody.set()
+
+    def working(self, connection: Connection, busy: bool) -> None:
+        """A connection has work left for later, or none any more."""
+        if busy:
+            self._at_work.add(connection)
+        else:
+            self._at_work.discard(connection)
+            self._close_queue()
 
     def spawn(self, connection: Connection, unit: Unit, arrival: int) -> None:
         """Run `Connection.decode_heavy` as a task."""

@@ -7,14 +7,12 @@ size, each piece is one event; that is compared in a few passes over the bytes, 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
-
-from wendelin_stream.sources.forward.vector import Index
 
 _LONGEST = 1024
 _TOKENS = 128
 _FEWEST = 16
 _BLOCK = 1 << 13
+_SLAB = 128
 
 _LENGTH = [0] * 256  # bytes of the length behind the head
 _CONTENT = [0] * 256  # bytes of content that the head itself tells
@@ -43,35 +41,42 @@ _EXT = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
 _NOT_HERE = frozenset({0xC1, 0xC7, 0xC8, 0xC9})
 
 
-def uniform_bounds(data: memoryview, count: int | None) -> Index | None:
-    """Bounds of all events, (n + 1,), if they are of one size and structure; None if not, or too few or long.
+def uniform_size(data: memoryview, count: int | None) -> tuple[int, int]:
+    """Size and number of the events in `data` if all are of one size and structure; (0, 0) if not, or few or long.
 
     count: events that begin at the start of `data`; None: they fill it.
     """
     mask = structure(data)
     if mask is None:
-        return None
+        return 0, 0
     size = len(mask)
     events = len(data) // size if count is None else count
     if events < _FEWEST or events * size > len(data) or (count is None and events * size < len(data)):
-        return None
-    first = np.frombuffer(data, np.uint8, size)
-    bits = np.frombuffer(mask, np.uint8)
-    rows = np.frombuffer(data, np.uint8, events * size).reshape(events, size)
-    if not _alike(rows[:_FEWEST], first, bits):
-        return None
-    wide = max(1, min(_BLOCK // size, events))
-    whole = events // wide * wide
-    blocks = rows[:whole].reshape(whole // wide, wide * size)
-    if not _alike(blocks, np.tile(first, wide), np.tile(bits, wide)) or not _alike(rows[whole:], first, bits):
-        return None
-    return np.arange(0, events * size + 1, size, dtype=np.int64)
+        return 0, 0
+    first, bits = data[:size].tobytes(), mask
+    if not _alike(data[size : _FEWEST * size], first, bits):
+        return 0, 0
+    wide = _BLOCK // size  # a row of several events keeps NumPy's inner loop long
+    first, bits = first * wide, bits * wide
+    for start in range(0, events * size, _SLAB * len(first)):
+        if not _alike(data[start : min(start + _SLAB * len(first), events * size)], first, bits):
+            return 0, 0
+    return size, events
 
 
-def _alike(rows: NDArray[np.uint8], first: NDArray[np.uint8], bits: NDArray[np.uint8]) -> bool:
-    difference = rows ^ first
-    difference &= bits
-    return not difference.any()
+def _alike(data: memoryview, first: bytes, bits: bytes) -> bool:
+    """Whether each `len(first)` bytes of the data, and the rest behind them, agree with `first` in these bits."""
+    size = len(first)
+    whole = len(data) // size * size
+    for part in (data[:whole], data[whole:]):
+        width = min(size, len(part))
+        if width:
+            rows = np.frombuffer(part, np.uint8).reshape(-1, width)
+            difference = rows ^ np.frombuffer(first, np.uint8, width)
+            difference &= np.frombuffer(bits, np.uint8, width)
+            if difference.max():
+                return False
+    return True
 
 
 def structure(data: memoryview) -> bytes | None:

@@ -20,6 +20,7 @@ DEPTH = 1024
 """Levels of nesting that an event may have, `[time, record]` itself counted; its frame takes up to two of them."""
 
 NIL = 0xC0
+_MOST_OPTIONS = 1000
 _ACK = b"\x81\xa3ack"
 
 _U8, _U16, _U32 = Struct(">B"), Struct(">H"), Struct(">I")
@@ -114,6 +115,8 @@ def read_option(data: memoryview) -> Option:
         raise BadData(f"the option is {type_name(data[0])}, not a map")
     if not pairs:
         return _NO_OPTION
+    if pairs > _MOST_OPTIONS:
+        raise BadData(f"an option map of {pairs} entries")
     walk = unpacker()
     walk.feed(data[at:])
     found: dict[bytes, bytes] = {}
