@@ -12,6 +12,7 @@ import asyncio
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import uvloop
 
@@ -26,8 +27,7 @@ class Sink(asyncio.Protocol):
         self._gathered, self._ended, self._open = gathered, ended, open_
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
         self._open.add(self)
 
     def data_received(self, data: bytes) -> None:

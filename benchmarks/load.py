@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import msgpack
 
@@ -69,24 +70,22 @@ def one_connection(port: int, pieces: list[list[bytes]], acks: bool, start: thre
         else:
             send_all(sock, pieces)
             sock.shutdown(socket.SHUT_WR)
-            assert sock.recv(4) == b"done"
+            if sock.recv(4) != b"done":
+                raise SystemExit("the sink did not take everything")
 
 
 def main() -> None:
     port, connections, count = (int(arg) for arg in sys.argv[1:4])
     kind, mode = sys.argv[4:6]
     start = threading.Barrier(connections + 1)
-    threads = [
-        threading.Thread(target=one_connection, args=(port, frames(kind, c, count), mode == "acks", start))
-        for c in range(connections)
-    ]
-    for thread in threads:
-        thread.start()
-    start.wait()
-    begun = time.perf_counter()
-    for thread in threads:
-        thread.join()
-    print(time.perf_counter() - begun)
+    with ThreadPoolExecutor(connections) as pool:
+        made = [frames(kind, connection, count) for connection in range(connections)]
+        running = [pool.submit(one_connection, port, pieces, mode == "acks", start) for pieces in made]
+        start.wait()
+        begun = time.perf_counter()
+        for one in running:
+            one.result()
+        print(time.perf_counter() - begun)
 
 
 if __name__ == "__main__":

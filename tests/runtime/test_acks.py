@@ -10,16 +10,13 @@ from wendelin_stream.runtime.acks import AckWindow, Delivery
 
 
 def fill(window: AckWindow, count: int) -> list[Delivery]:
-    deliveries = [Delivery("peer", seq, 1, waits=1) for seq in range(count)]
-    for delivery in deliveries:
-        window.add(delivery)
-    return deliveries
+    return [window.add(seq, size=1) for seq in range(count)]
 
 
 @given(st.permutations(range(8)))
 def test_commits_grow_and_never_overtake_an_earlier_unit(order: list[int]) -> None:
     """Whatever finishes first, a commit names only units before which all is durable; in the end all are named."""
-    window = AckWindow()
+    window = AckWindow("peer")
     deliveries = fill(window, 8)
     finished: set[int] = set()
     last = -1
@@ -39,13 +36,13 @@ def test_commits_grow_and_never_overtake_an_earlier_unit(order: list[int]) -> No
 @given(st.permutations(range(6)), st.sets(st.integers(0, 5), min_size=1))
 def test_a_refusal_comes_once_for_all_behind_it_and_only_when_they_are_settled(order: list[int], bad: set[int]) -> None:
     """The sender starts again from the last commit; nothing of it may still be on its way to the disk then."""
-    window = AckWindow()
+    window = AckWindow("peer")
     deliveries = fill(window, 6)
     answers = []
     for number in order:
         deliveries[number].waits = 0
         if number in bad:
-            deliveries[number].error = Retry("no space")
+            deliveries[number].fail(Retry("no space"))
         answers.append(window.release())
     commits = [committed for committed, _ in answers if committed is not None]
     refusals = [refused for _, refused in answers if refused is not None]
@@ -58,9 +55,10 @@ def test_a_refusal_comes_once_for_all_behind_it_and_only_when_they_are_settled(o
 
 def test_a_window_with_a_failure_is_broken_until_it_is_refused() -> None:
     """What comes in behind a failure must not be stored, or the origin's order would be lost."""
-    window = AckWindow()
+    window = AckWindow("peer")
     one, two = fill(window, 2)
-    one.error, one.waits = Retry("no space"), 0
+    one.fail(Retry("no space"))
+    one.waits = 0
     assert window.broken
     assert window.release() == (None, None)
     two.waits = 0

@@ -10,12 +10,12 @@ from wendelin_stream.plugin import Origin
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """One received unit on its way to the disk; `waits` counts the appends that are not durable yet."""
+    """One received unit on its way to the disk; `waits` counts what must still happen before it is settled."""
 
-    origin: Origin
+    window: AckWindow
     seq: int
     size: int
-    waits: int = 0
+    waits: int = 1
     error: Exception | None = None
 
     @property
@@ -23,24 +23,28 @@ class Delivery:
         """Durable, or known not to be stored."""
         return self.waits == 0
 
+    def fail(self, why: Exception) -> None:
+        """It is not stored: nothing behind it in its window may be, or the origin's order would be lost."""
+        self.error = self.error or why
+        self.window.broken = True
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class AckWindow:
-    """The units of one origin that are not answered yet, oldest first."""
+    """The units of one origin that are not answered yet, oldest first. `broken`: one of them failed."""
 
+    origin: Origin
+    broken: bool = False
     _open: deque[Delivery] = field(default_factory=deque)
 
     def __len__(self) -> int:
         return len(self._open)
 
-    @property
-    def broken(self) -> bool:
-        """A unit was not stored: nothing behind it may be, or the origin's order would be lost."""
-        return any(delivery.error is not None for delivery in self._open)
-
-    def add(self, delivery: Delivery) -> None:
+    def add(self, seq: int, size: int) -> Delivery:
         """A unit came in; `seq` does not fall from call to call."""
+        delivery = Delivery(self, seq, size)
         self._open.append(delivery)
+        return delivery
 
     def release(self) -> tuple[int | None, tuple[int, Exception] | None]:
         """What can be answered now: ``(seq to commit up to, (seq to refuse from, why))``, either may be None.
@@ -55,5 +59,6 @@ class AckWindow:
             first = self._open[0]
             assert first.error is not None
             self._open.clear()
+            self.broken = False
             return committed, (first.seq, first.error)
         return committed, None

@@ -98,7 +98,7 @@ class Daemon:
         self._handle_signals()
         await asyncio.to_thread(check, self.config)
         self.log = Log(self.config.store.path, self.config.store.config)
-        self.ingest = Ingest(self.log, tuple(self.config.policies.values()), Budget(UNDER_WAY))
+        self.ingest = Ingest(self.log, self.config, Budget(UNDER_WAY))
         try:
             await self.log.recover(self._recovering)
             await self._open_doors(frozenset(self.config.sources))
@@ -194,7 +194,7 @@ class Daemon:
 
     def _take(self, config: Config) -> None:
         self.config = config
-        self.ingest.use(tuple(config.policies.values()))
+        self.ingest.use(config)
 
     async def _close_doors(self, names: frozenset[str]) -> None:
         await asyncio.gather(*(self.doors.pop(name).close() for name in names))

@@ -18,6 +18,8 @@ from wendelin_stream.store import Chunk, Part, StreamWriter
 
 logger = logging.getLogger(__name__)
 
+DEAD_LETTER = "dead-letter."
+
 LIMIT = 256 * 1024 * 1024
 """Bytes that one source's dead letter may hold."""
 
@@ -28,7 +30,7 @@ class DeadLetter:
     """The dead letter of one source."""
 
     def __init__(self, source: str, log: Log, limit: int = LIMIT) -> None:
-        self._name = f"dead-letter.{source}"
+        self._name = f"{DEAD_LETTER}{source}"
         self._log = log
         self._limit = limit
         self._writer: StreamWriter | None = None

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 
 from wendelin_stream.batch import NS, Batch, Signal, ticks
@@ -75,11 +75,15 @@ class Counters:
     rejected: int = 0
     duplicates: int = 0
     refused: int = 0
-    last: float = field(default_factory=time.monotonic)
+
+    def took(self, size: int) -> None:
+        """Count one unit."""
+        self.units += 1
+        self.bytes += size
 
 
-Find = Callable[[str], Target | None]
-"""The target of a tag; None if no policy takes it."""
+Find = Callable[[str], tuple[Target | None, str]]
+"""The target of a tag; without one, the reason."""
 
 
 class Door:
@@ -92,40 +96,46 @@ class Door:
         self._rests: dict[Origin, Rest] = {}
         self._touched: set[Origin] = set()
         self._news = asyncio.Event()
-        self._idle = asyncio.Event()
+        self._under_way = 0
+        self._idle, self._landed = asyncio.Event(), asyncio.Event()
         self._idle.set()
+        self._landed.set()
         self.counters = Counters()
 
     async def take(self, received: Received) -> None:
         """Route, decode, append; returns before it is durable."""
         size = len(received.body.data) + sum(len(r.data) for r in received.rejected)
-        await self._budget.take(size)
-        delivery = Delivery(received.origin, received.seq, size, waits=1)
-        window = self._windows.setdefault(received.origin, AckWindow())
-        if window.broken:
-            delivery.error = Retry("an earlier unit of this sender was not stored")
-        window.add(delivery)
+        window = self._windows.setdefault(received.origin, AckWindow(received.origin))
+        delivery = window.add(received.seq, size)  # before any wait: a refusal meanwhile must take it along
+        self._under_way += 1
         self._idle.clear()
-        self.counters.units += 1
-        self.counters.bytes += size
-        self.counters.last = time.monotonic()
+        self._landed.clear()
         try:
-            if delivery.error is None:
-                await self._store(received, delivery)
-        except WendelinStreamError as why:
-            delivery.error = why
+            await self._budget.take(size)
         except BaseException:
-            delivery.error = RuntimeError("the unit could not be stored because of a fault of ours")
+            delivery.size = 0
+            self._end(delivery, Retry("stopped"))
+            raise
+        if window.broken:
+            self._end(delivery, Retry("an earlier unit of this sender was not stored"))
+            return
+        self.counters.took(size)
+        try:
+            await self._store(received, delivery)
+        except WendelinStreamError as why:
+            delivery.fail(why)
+        except BaseException as fault:
+            delivery.fail(Retry(f"the unit could not be stored: {fault!r}"))
             raise
         finally:
-            self._settled(delivery)
+            self._end(delivery)
 
     async def _store(self, received: Received, delivery: Delivery) -> None:
-        target = self._find(received.tag)
+        target, reason = self._find(received.tag)
         rejected = received.rejected
         if target is None:
             if len(received.body.data):
-                rejected += (Rejected(received.body.data, "no policy takes this tag"),)
+                rejected += (Rejected(received.body.data, reason),)
         elif target.codec is None:
             await self._append_raw(target, received, delivery)
         else:
@@ -162,7 +172,8 @@ class Door:
         if isinstance(body, Blob) and body.offset is not None:
             position = body.offset + decoding.used
             delivery.seq = position  # a begun row is not durable: do not tell the source that it is
-            self._rests[received.origin] = Rest(bytes(memoryview(body.data)[decoding.used :]), position)
+            if decoding.used < len(body.data):
+                self._rests[received.origin] = Rest(bytes(memoryview(body.data)[decoding.used :]), position)
         if not decoding.batches:
             return decoding.rejected
         try:
@@ -179,7 +190,7 @@ class Door:
         body = received.body
         assert isinstance(body, Blob)
         rest = self._rests.pop(received.origin, None)
-        if rest is None or not rest.data or body.offset != rest.offset + len(rest.data):
+        if rest is None or body.offset != rest.offset + len(rest.data):
             return body
         return replace(body, data=rest.data + bytes(body.data), offset=rest.offset)
 
@@ -212,22 +223,25 @@ class Door:
         self._log.submit(writer, chunk, partial(self._durable, delivery, flow))
 
     def _durable(self, delivery: Delivery, flow: Flow | None, ticket: Ticket) -> None:
-        if ticket.error is not None:
-            delivery.error = delivery.error or ticket.error
-            if flow is not None and flow.writer is not None:  # what was counted on did not come about
-                flow.due = expected_time(flow.writer.last(), flow.writer.signal)
-                if flow.writer.error is not None:
-                    flow.writer = None  # it has stopped: the next unit opens it anew, which repairs what can be
-        if ticket.duplicate:
-            self.counters.duplicates += 1
-        self._settled(delivery)
+        self.counters.duplicates += ticket.duplicate
+        if ticket.error is not None and flow is not None and flow.writer is not None:
+            flow.due = expected_time(flow.writer.last(), flow.writer.signal)  # what was counted on did not come about
+            if flow.writer.error is not None:
+                flow.writer = None  # it has stopped: the next unit opens it anew, which repairs what can be
+        self._end(delivery, ticket.error)
 
-    def _settled(self, delivery: Delivery) -> None:
+    def _end(self, delivery: Delivery, error: Exception | None = None) -> None:
+        """One of the things that the delivery waits for is over."""
+        if error is not None:
+            delivery.fail(error)
         delivery.waits -= 1
-        if delivery.waits == 0:
+        if delivery.settled:
             self._budget.give(delivery.size)
-            self._touched.add(delivery.origin)
+            self._touched.add(delivery.window.origin)
             self._news.set()
+            self._under_way -= 1
+            if self._under_way == 0:
+                self._landed.set()
 
     async def answer(self) -> None:
         """Commit and refuse towards the source, in order within each origin, for as long as it is served."""
@@ -267,3 +281,9 @@ class Door:
                 await self._idle.wait()
         except TimeoutError:
             logger.warning("stopped before %d senders had their answer; they will send again", len(self._windows))
+
+    async def landed(self, limit: float) -> None:
+        """Wait until nothing that was taken is on its way to the disk any more, `limit` seconds at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._landed.wait()

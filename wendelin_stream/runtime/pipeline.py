@@ -130,6 +130,9 @@ class Pipeline:
             reader.close()
 
     async def _run(self, reader: StreamReader, news: asyncio.Event) -> None:
+        if reader.signal is None and self.spec.from_.literal is None:
+            logger.info("pipeline %s passes over %s, which holds %s", self.spec.name, self.source, reader.kind)
+            return
         if reader.signal is None:
             raise ConfigError(
                 f"stream {self.source} holds {reader.kind}, and operators need typed rows",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 
 from wendelin_stream.batch import Batch, Kind, Signal, ticks
 from wendelin_stream.errors import BadData
-from wendelin_stream.plugin import Blob, Buffer, Codec, Events, Message, Received, Rejected
+from wendelin_stream.plugin import Blob, Buffer, Codec, Decoded, Events, Message, Received, Rejected
 from wendelin_stream.runtime.events import unpack_events
 from wendelin_stream.store import Flag, Part
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ def decode_events(codec: Codec, events: Events, arrival: int) -> Decoding:
     view = memoryview(events.data)
     for event in unpack_events(events.data):
         try:
-            decoded = codec.decode(Message(event.record, arrival if event.time is None else event.time))
+            decoded = _decode(codec, Message(event.record, arrival if event.time is None else event.time))
         except BadData as why:
             rejected.append(Rejected(bytes(view[event.start : event.stop]), str(why)))
         else:
@@ -42,13 +45,24 @@ def decode_blob(codec: Codec, blob: Blob, arrival: int) -> Decoding:
     """Decode a message or a piece of a file; what does not decode is set aside whole."""
     time = arrival if blob.time is None else blob.time
     try:
-        decoded = codec.decode(Message(blob.data, time, blob.offset, blob.head))
+        decoded = _decode(codec, Message(blob.data, time, blob.offset, blob.head))
     except BadData as why:
         return Decoding((), (Rejected(bytes(blob.data), str(why)),), len(blob.data))
     if blob.offset is None and decoded.used < len(blob.data):
         why_rest = f"{len(blob.data) - decoded.used} bytes are left over after {decoded.used}"
         return Decoding((), (Rejected(bytes(blob.data), why_rest),), len(blob.data))
     return Decoding(decoded.batches, (), decoded.used)
+
+
+def _decode(codec: Codec, message: Message) -> Decoded:
+    """A codec's own fault must not stop a sender: it costs the message, is logged, and the dead letter has it."""
+    try:
+        return codec.decode(message)
+    except BadData:
+        raise
+    except Exception as fault:
+        logger.exception("codec %s failed", type(codec).__name__)
+        raise BadData(f"codec {type(codec).__name__} failed: {fault!r}") from fault
 
 
 def kind_without_codec(received: Received) -> Kind:
