@@ -156,3 +156,16 @@ def test_newest_time_and_latest_values(store, put, t0, tmp_path):
     put("a.health", np.array([[1.0], [2.5]]), Signal(np.dtype("<f8"), ("score",), rate=1))
     assert learning.newest_time(store) == t0 + NS
     assert learning.latest(store, ["a.health", "b.health"]) == {"a.health": 2.5}
+
+
+def test_all_scored_means_to_the_last_whole_second(store, put, t0):
+    """Features of ten seconds need scores of ten seconds, give or take the window that is under way."""
+    one = Signal(np.dtype("<f8"), ("f",), rate=1)
+    put("a.features", np.zeros((10, 1)), one)
+    assert not learning.all_scored(store, ["a.features"], t0 + 10 * NS)
+    put("a.features.health", np.zeros((8, 1)), one)
+    assert not learning.all_scored(store, ["a.features"], t0 + 10 * NS)
+    put("b.features", np.zeros((10, 1)), one)
+    put("b.features.health", np.zeros((10, 1)), one)
+    assert learning.all_scored(store, ["b.features"], t0 + 10 * NS)
+    assert not learning.all_scored(store, ["b.features"], t0 + 12 * NS)

@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from wendelin_stream.batch import NS
 from wendelin_stream.client import Stream, connect
 
 
@@ -77,6 +78,19 @@ def latest(store: Path, streams: Sequence[str]) -> dict[str, float]:
                 if len(stream):
                     values[name] = float(stream.array[-1].reshape(-1)[0])
     return values
+
+
+def all_scored(store: Path, streams: Sequence[str], end: int) -> bool:
+    """Whether each features stream reaches `end` (ns UTC) to its last whole second, and its health stream too."""
+    workspace = connect(store)
+    for name in (each for features in streams for each in (features, f"{features}.health")):
+        if name not in workspace:
+            return False
+        with workspace[name] as stream:
+            last = stream.reader.last_time()
+        if last is None or last <= end - 2 * NS:
+            return False
+    return True
 
 
 def newest_time(store: Path) -> int | None:

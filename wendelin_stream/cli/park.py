@@ -44,6 +44,11 @@ class Park:
         return self.blocks * BLOCK / RATE
 
     @property
+    def end(self) -> int:
+        """Time behind the last sample so far, ns UTC."""
+        return self.begin + self.blocks * BLOCK_NS
+
+    @property
     def names(self) -> list[str]:
         """``t01``, ``t02``, ...: the last one is the one with the fault."""
         return [f"t{number:02d}" for number in range(1, self.count + 1)]
@@ -61,7 +66,7 @@ class Park:
         started, tags = time.monotonic(), self.streams()
         while until is None or self.elapsed < until:
             blocks = await asyncio.gather(*(asyncio.to_thread(turbine.block, self.blocks) for turbine in turbines))
-            stamp = self.begin + self.blocks * BLOCK_NS
+            stamp = self.end
             early = started + (self.elapsed + BLOCK / RATE) / self.speed - time.monotonic()
             if early > 0:  # a block can leave when its last sample was taken
                 await asyncio.sleep(early)

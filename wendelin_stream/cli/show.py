@@ -23,11 +23,14 @@ from wendelin_stream.client.forward import ForwardClient
 from wendelin_stream.config import load
 from wendelin_stream.errors import ConfigError
 from wendelin_stream.sources.forward.source import ForwardConfig, parse_address
+from wendelin_stream.units import format_size
 
 LAST_ACKS = 0.7
 """Seconds at the end in which open acknowledgements may come."""
 STOPPING = 3.8
 """Seconds that the daemon has to end in order."""
+CATCHING_UP = 20.0
+"""Seconds that the scores may take to reach the end of a demo that ends by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,23 @@ async def run_demo(plan: Plan) -> int:
         if plan.to is None:
             await _with_daemon(plan, console, interrupts)
         else:
-            park = _park(plan, time.time_ns())
-            async with ForwardClient(*plan.to) as client:
-                await _first(park.feed(client, plan.until), interrupts.wait(), Status(console, park, client).show())
-                await _last_acks(client)
+            await _without_daemon(plan, plan.to, console, interrupts)
     return 0
+
+
+async def _without_daemon(plan: Plan, to: tuple[str, int], console: Console, interrupts: Interrupts) -> None:
+    park = _park(plan, time.time_ns())
+    console.print(
+        f"[bold]A park of {plan.turbines}[/] sends to {to[0]}:{to[1]}, {plan.speed:g} x real time; Ctrl-C ends it."
+    )
+    async with ForwardClient(*to) as client:
+
+        async def send() -> None:
+            await park.feed(client, plan.until)
+            await client.drain()
+
+        await _first(send(), interrupts.wait(), Status(console, park, client).show())
+        await _last_acks(client, console)
 
 
 async def _with_daemon(plan: Plan, console: Console, interrupts: Interrupts) -> None:
@@ -76,9 +91,10 @@ async def _with_daemon(plan: Plan, console: Console, interrupts: Interrupts) -> 
             _greet(console, plan, goes_on=before is not None)
             async with ForwardClient(host, port) as client:
                 status = Status(console, park, client)
-                work = (status.show(), daemon.died(), _learn(plan, park, daemon, status))
-                await _first(park.feed(client, plan.until), interrupts.wait(), *work)
-                await _last_acks(client)
+                learned = asyncio.Event()
+                work = (status.show(), daemon.died(), _learn(plan, park, daemon, status, learned))
+                await _first(_play(plan, park, client, learned), interrupts.wait(), *work)
+                await _last_acks(client, console)
     finally:
         await daemon.stop(STOPPING)
     console.print(f"Ended. The data is in {plan.store}; the daemon's log is {plan.store / 'daemon.log'}.")
@@ -145,13 +161,32 @@ def _interrupts() -> Iterator[Interrupts]:
             loop.remove_signal_handler(number)
 
 
-async def _last_acks(client: ForwardClient) -> None:
+async def _last_acks(client: ForwardClient, console: Console) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LAST_ACKS):
             await client.drain()
+    counters = client.counters
+    console.print(
+        f"{counters.acked:,} of {counters.sent:,} blocks were acknowledged, {format_size(counters.acked_bytes)}."
+    )
 
 
-async def _learn(plan: Plan, park: Park, daemon: Daemon, status: Status) -> None:
+async def _play(plan: Plan, park: Park, client: ForwardClient, learned: asyncio.Event) -> None:
+    """Feed the daemon; a demo that ends by itself ends with the scores of all that was sent."""
+    await park.feed(client, plan.until)
+    if park.elapsed < plan.healthy + 1:
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CATCHING_UP):
+            await client.drain()
+            await learned.wait()
+            while True:
+                if await asyncio.to_thread(learning.all_scored, plan.store, park.streams(".features"), park.end):
+                    return
+                await asyncio.sleep(0.1)
+
+
+async def _learn(plan: Plan, park: Park, daemon: Daemon, status: Status, learned: asyncio.Event) -> None:
     """When the healthy time of all turbines is in the features: fit, save, have the daemon score by it."""
     streams = park.streams(".features")
     if (plan.store / "health.skops").exists():
@@ -167,6 +202,7 @@ async def _learn(plan: Plan, park: Park, daemon: Daemon, status: Status) -> None
         await asyncio.to_thread(learning.write_health, plan.store, estimator)
         daemon.reload()
         status.stage = f"fitted to {sum(map(len, rows)):,} healthy rows"
+    learned.set()
     while True:
         await asyncio.sleep(0.5)
         status.scores = await asyncio.to_thread(learning.latest, plan.store, park.streams(".features.health"))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 
+import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from wendelin_stream.cli.park import Park
 from wendelin_stream.client.forward import ForwardClient
@@ -69,8 +71,6 @@ class Status:
         return facts
 
     def _fault(self) -> str:
-        import numpy as np
-
         park = self._park
         if park.elapsed < park.fault.onset:
             return f"none yet; {park.names[-1]}'s high-speed bearing fails in {park.fault.onset - park.elapsed:.0f} s"
@@ -80,5 +80,5 @@ class Status:
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
         for label, value in self.facts():
-            table.add_row(f"[dim]{label}[/]", value)
+            table.add_row(Text(label, style="dim"), Text(value))
         return table
