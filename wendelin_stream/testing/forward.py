@@ -52,16 +52,18 @@ def forward(tag: str, entries: Iterable[bytes], option: Any = None) -> bytes:
 class Ingest:
     """Takes what a source yields; commits each unit at once, or as the test says.
 
-    judge: returns an exception to refuse the unit with, or None.
+    judge: returns an exception to refuse the unit with, or None.  takes: clear it, and nothing is taken any more.
     """
 
     source: Source
     commits: bool = True
     judge: Callable[[Received], Exception | None] = lambda received: None
     units: list[Received] = field(default_factory=list)
+    takes: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __aenter__(self) -> Self:
         await self.source.open()
+        self.takes.set()
         self._changed = asyncio.Condition()
         self._task = asyncio.create_task(self._run(), name="ingest")
         return self
@@ -69,11 +71,16 @@ class Ingest:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.takes.set()
         await self.source.aclose()
         await self._task
 
     async def _run(self) -> None:
-        async for received in self.source.read():
+        units = self.source.read()
+        while await self.takes.wait():
+            received = await anext(units, None)
+            if received is None:
+                return
             why = self.judge(received)
             if why is None:
                 self.units.append(received)

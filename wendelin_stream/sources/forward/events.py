@@ -217,20 +217,20 @@ class _Sorter:
         if form.reason:
             verdict[:] = _number(form.reason, reasons)
             return verdict
-        is_map = _MAP[self._bytes.u8[np.minimum(starts + form.size, stops - 1)]]
-        if not is_map.all():
-            verdict[~is_map] = _number(_NO_MAP, reasons)
         values = form.values(self._bytes, starts)
+        is_map = _MAP[self._bytes.u8[np.minimum(starts + form.size, stops - 1)]]
         if form.event_time:
             unsigned = values.view(np.uint64)
-            if unsigned.max() >= min(GROUP_MARKERS):
-                verdict[np.isin(unsigned, _MARKERS)] = -1
             times = ((unsigned >> _HALF) * np.uint64(NS) + (unsigned & _LOW)).view(np.int64)
         else:
             outside = (values > MAX_SECONDS) | (values < -MAX_SECONDS)
             if outside.any():
                 verdict[outside] = _number(_NO_TIME, reasons)
             times = values * NS
+        if not is_map.all():
+            verdict[~is_map] = _number(_NO_MAP, reasons)
+        if form.event_time and unsigned.max() >= min(GROUP_MARKERS):
+            verdict[np.isin(unsigned, _MARKERS)] = -1
         times[values == 0] = self._arrival
         stored = times[verdict == 0] if verdict.any() else times
         if len(stored):
