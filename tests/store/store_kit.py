@@ -16,6 +16,7 @@ from wendelin_stream.store import Chunk, Flag, Part, Store, StoreConfig
 from wendelin_stream.store.fs import FileSystem, Piece
 
 SMALL = StoreConfig(sync="0 s", segment=65_536, keep_free=0)
+NO_FLAG = Flag(0)
 RATE = Fraction(25_600, 3)
 VIBRATION = Signal(np.dtype("<f4"), ("x", "y"), ("m/s2", "m/s2"), rate=RATE)
 WEATHER = Signal(np.dtype([("time", "<M8[ns]"), ("wind", "<f4"), ("yaw", "<i2")]), ("wind", "yaw"))
@@ -32,7 +33,7 @@ def samples(first: int, count: int) -> np.ndarray:
     return np.stack([k, -k], axis=1)
 
 
-def rows(first: int, count: int, t_first: int = 0, *, row: int = 0, flags: Flag = Flag(0), t_last: int = 0) -> Part:
+def rows(first: int, count: int, t_first: int = 0, *, row: int = 0, flags: Flag = NO_FLAG, t_last: int = 0) -> Part:
     """A part of such rows."""
     data = samples(first, count).tobytes()
     return Part([data], count, t_first, t_last or t_first, row, flags)
@@ -106,6 +107,27 @@ class Disk(FileSystem):
 
     def free(self, path: Path) -> int:
         return self.room
+
+
+class Diary(Disk):
+    """A disk that writes down what is done to which file or folder: ``("write", "state")``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: list[tuple[str, str]] = []
+
+    def note(self, what: str, fd: int) -> None:
+        self.entries.append((what, Path(f"/proc/self/fd/{fd}").readlink().name))
+
+    def pwritev(self, fd: int, pieces: Sequence[Piece], offset: int) -> int:
+        self.note("write", fd)
+        return super().pwritev(fd, pieces, offset)
+
+    def fdatasync(self, fd: int) -> None:
+        self.note("sync", fd)
+
+    def sync_folder(self, path: Path) -> None:
+        self.entries.append(("sync", path.name))
 
 
 def crash(store: Store, disk: Disk) -> None:

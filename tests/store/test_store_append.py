@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from tests.store.store_kit import SMALL, VIBRATION, WEATHER, Disk, blob, number, rows, samples, written
+from tests.store.store_kit import SMALL, VIBRATION, WEATHER, Diary, Disk, blob, number, rows, samples, written
 from wendelin_stream.errors import BadData, ConfigError, Corrupt, Retry
 from wendelin_stream.store import Chunk, Flag, Part, Store, StoreConfig, StreamReader
 
@@ -57,6 +57,23 @@ def test_an_empty_part_is_a_checkpoint_record(store_path):
     with Store(store_path, SMALL) as store:
         assert store.writer("a").position(9) == 123
         assert store.writer("a").position(8) is None
+
+
+def test_S13_S14_data_index_and_new_names_are_synced_before_the_watermark_moves(store_path):
+    """The first append of a session syncs the folders too; later ones only if a file is new."""
+    diary = Diary()
+    data, index = f"{0:020d}.data", f"{0:020d}.idx"
+    with Store(store_path, SMALL, fs=diary) as store:
+        writer = store.writer("a", "bytes")
+        for size, new in ((10, {"data", "index"}), (10, set()), (65_536, {"data"})):
+            diary.entries.clear()
+            writer.append(blob(b"x" * size)).wait(5)
+            watermark = diary.entries.index(("write", "state"))
+            last_write = max(k for k, (what, name) in enumerate(diary.entries) if what == "write" and name != "state")
+            between = {name for _, name in diary.entries[last_write + 1 : watermark]}
+            assert between == {data, index} | new | ({f"{65_536:020d}.data"} if size > 10 else set())
+            assert diary.entries[watermark + 1 :] == []
+    assert diary.entries[-1] == ("sync", "state")
 
 
 @pytest.mark.parametrize("policy", ["group", "each", "os"])

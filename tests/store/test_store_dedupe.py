@@ -140,7 +140,7 @@ def test_ids_that_share_their_first_half_are_told_apart():
     """64 bits find the place, all 128 decide."""
     ids = [b"same----" + bytes([k] * 8) for k in range(10)]
     window = Window(10)
-    window.add(ids[:9] + [b"zzzzzzzz" * 2])
+    window.add([*ids[:9], b"zzzzzzzz" * 2])
     assert all(i in window for i in ids[:9])
     assert ids[9] not in window
 

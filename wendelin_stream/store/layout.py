@@ -66,7 +66,7 @@ def _gather(part: Part, pieces: list[Piece]) -> tuple[int, int]:
 
 
 def cut(pieces: Sequence[Piece], offset: int, file_bytes: int) -> Iterator[tuple[int, int, Sequence[Piece]]]:
-    """Runs ``(file number, offset in the file, pieces)`` of bytes from `offset` on of equal files; no piece is empty."""
+    """Runs ``(file number, offset in it, pieces)`` of bytes from `offset` on of equal files; no piece is empty."""
     number, inside = divmod(offset, file_bytes)
     if inside + sum(map(len, pieces)) <= file_bytes:
         if pieces:
