@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from wendelin_stream.batch import Batch, Gap, Item, Signal
 from wendelin_stream.errors import ConfigError
-from wendelin_stream.operators.framing import Emitter, Output, RowBuffer, Timeline, waveform_rate
+from wendelin_stream.operators.framing import Emitter, RowBuffer, Timeline, waveform_rate
 from wendelin_stream.plugin import OperatorContext, Options
 from wendelin_stream.units import Duration, format_frequency
 
@@ -70,7 +70,7 @@ class Features:
                 where="hop",
                 hint="a hop is at least one row and at most a window",
             )
-        self._buffer = RowBuffer(len(signal.channels), self._window, np.dtype(np.float64))
+        self._buffer = RowBuffer(len(signal.channels), self._window + self._hop, np.dtype(np.float64))
         self._timeline = Timeline()
         self._start = 0
         named = list(zip(signal.channels, signal.units, strict=True))
@@ -87,24 +87,25 @@ class Features:
     def on_batch(self, batch: Batch) -> Iterable[Item]:
         """The features of the windows that the batch completes."""
         self._timeline.add(batch)
-        return self._emitter.batches(list(self._rows(batch.rows)), batch.stride)
+        origins, rows, taken = [], [], 0
+        while taken < len(batch):
+            taken += self._buffer.fill(batch.rows[taken:], self._window)
+            if self._buffer.held == self._window:
+                first = self._buffer.first
+                values = statistics(self._buffer.lines[:, first : first + self._window], self._config.stats)
+                rows.append(values.reshape(-1))
+                origins.append(self._timeline.at(self._start))
+                self._buffer.drop(self._hop)
+                self._start += self._hop
+                self._timeline.forget(self._start)
+        return self._emitter.batches(origins, np.stack(rows), batch.stride) if rows else []
 
     def on_gap(self, gap: Gap) -> Iterable[Item]:
         """Forget the unfinished window."""
         self._timeline.clear()
-        self._buffer.held = self._start = 0
+        self._buffer.clear()
+        self._start = 0
         return [gap]
-
-    def _rows(self, rows: NDArray[Any]) -> Iterator[Output]:
-        taken = 0
-        while taken < len(rows):
-            taken += self._buffer.fill(rows[taken:], self._window)
-            if self._buffer.held == self._window:
-                values = statistics(self._buffer.lines, self._config.stats)
-                yield Output(self._timeline.at(self._start), values.reshape(-1))
-                self._buffer.drop(self._hop)
-                self._start += self._hop
-                self._timeline.forget(self._start)
 
     def pending(self) -> int | None:
         """The first row of the unfinished window."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,39 +105,42 @@ class Timeline:
 
 
 class RowBuffer:
-    """The latest rows, one line per channel: (channels, capacity), `held` of them valid."""
+    """The latest rows, one line per channel: `held` of them from `first` on are valid.
+
+    lines: (channels, capacity). Rows are moved to the front only when there is no room behind them.
+    """
 
     def __init__(self, channels: int, capacity: int, dtype: np.dtype[Any]) -> None:
         self.lines: NDArray[Any] = np.zeros((channels, capacity), dtype)
-        self.held = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self.first = self.held = 0
 
     def fill(self, rows: NDArray[Any], size: int) -> int:
         """Take from `rows` (n, channels) until `size` rows are held; returns how many were taken."""
         count = min(len(rows), size - self.held)
-        self.lines[:, self.held : self.held + count] = rows[:count].T
+        if self.first + self.held + count > self.lines.shape[1]:
+            self.restore(self.lines[:, self.first : self.first + self.held])
+        end = self.first + self.held
+        self.lines[:, end : end + count] = rows[:count].T
         self.held += count
         return count
 
     def drop(self, count: int) -> None:
         """Forget the oldest `count` rows."""
-        self.lines[:, : self.held - count] = self.lines[:, count : self.held]
+        self.first += count
         self.held -= count
 
     def snapshot(self) -> NDArray[Any]:
         """What is held: (channels, held)."""
-        return self.lines[:, : self.held].copy()
+        return self.lines[:, self.first : self.first + self.held].copy()
 
     def restore(self, lines: NDArray[Any]) -> None:
-        """Hold what `snapshot` gave."""
-        self.held = lines.shape[1]
+        """Hold `lines` (channels, held), at the front."""
+        self.first, self.held = 0, lines.shape[1]
         self.lines[:, : self.held] = lines
-
-
-class Output(NamedTuple):
-    """One output row and the input row that it begins with."""
-
-    origin: Origin
-    values: NDArray[Any]
 
 
 class Emitter:
@@ -152,23 +155,21 @@ class Emitter:
         self._signal, self._step = signal, step
         self._rate, self._source = signal.rate, signal.rate * step
 
-    def batches(self, outputs: Sequence[Output], stride: int) -> list[Batch]:
-        """The rows as batches; stride: the input's."""
-        found: list[Batch] = []
-        first = anchor = index = 0
-        for k, output in enumerate(outputs):
-            if k == first or anchor + ticks(index + k - first, self._rate) != self._time(output.origin):
-                found += self._batch(outputs[first:k], anchor, index, stride)
-                anchor, index = self._time_base(output.origin)
-                first = k
-        return found + self._batch(outputs[first:], anchor, index, stride)
-
-    def _batch(self, run: Sequence[Output], anchor: int, index: int, stride: int) -> list[Batch]:
-        if not run:
-            return []
-        rows = np.stack([output.values for output in run]) if len(run) > 1 else run[0].values[np.newaxis]
+    def batches(self, origins: Sequence[Origin], rows: NDArray[Any], stride: int) -> list[Batch]:
+        """The rows (n, *signal.shape) as batches; origins: of the input row that each begins with; stride: the
+        input's."""
         rows.setflags(write=False)
-        return [Batch(self._signal, rows, anchor, index, run[0].origin.position, self._step * stride)]
+        found: list[Batch] = []
+        first, anchor, index = 0, *self._time_base(origins[0])
+        for k, origin in enumerate(origins):
+            if anchor + ticks(index + k - first, self._rate) != self._time(origin):
+                found.append(self._batch(rows[first:k], anchor, index, origins[first], stride))
+                first, anchor, index = k, *self._time_base(origin)
+        found.append(self._batch(rows[first:], anchor, index, origins[first], stride))
+        return found
+
+    def _batch(self, rows: NDArray[Any], anchor: int, index: int, origin: Origin, stride: int) -> Batch:
+        return Batch(self._signal, rows, anchor, index, origin.position, self._step * stride)
 
     def _time(self, origin: Origin) -> int:
         return origin.anchor + ticks(origin.index, self._source)

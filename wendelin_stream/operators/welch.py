@@ -6,7 +6,7 @@ Electroacoust. AU-15 (1967) 70-73. Equal to `scipy.signal.welch` over the rows o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
@@ -21,7 +21,7 @@ from pydantic import Field, field_validator, model_validator
 
 from wendelin_stream.batch import Axis, Batch, Gap, Item, Signal
 from wendelin_stream.errors import ConfigError
-from wendelin_stream.operators.framing import Emitter, Output, RowBuffer, Timeline, waveform_rate
+from wendelin_stream.operators.framing import Emitter, Origin, RowBuffer, Timeline, waveform_rate
 from wendelin_stream.plugin import OperatorContext, Options
 from wendelin_stream.units import Frequency, Ratio, format_frequency
 
@@ -131,10 +131,10 @@ class Welch:
         cut = self._cut = Segments.of(config, rate)
         self._step = cut.hop * config.average
         self._most = max(1, BLOCK // cut.nperseg)
+        self._span = (self._most - 1) * cut.hop + cut.nperseg
         self._scale = _scale(config, cut, rate)
         self._transform = Transform(config, cut)
-        lines = (self._most - 1) * cut.hop + cut.nperseg
-        self._buffer = RowBuffer(len(signal.channels), lines, self._transform.real)
+        self._buffer = RowBuffer(len(signal.channels), 2 * self._span, self._transform.real)
         self._segments = sliding_window_view(self._buffer.lines, cut.nperseg, axis=-1)[:, :: cut.hop]
         self._timeline = Timeline()
         self._start = self._done = 0
@@ -153,31 +153,24 @@ class Welch:
     def on_batch(self, batch: Batch) -> Iterable[Item]:
         """The spectra that the batch completes."""
         self._timeline.add(batch)
-        return self._emitter.batches(list(self._spectra(batch.rows)), batch.stride)
+        found: list[Item] = []
+        taken = 0
+        while True:
+            taken += self._buffer.fill(batch.rows[taken:], self._span)
+            groups = self._complete()
+            if not groups:
+                return found
+            origins, spectra = self._spectra(groups)
+            if origins:
+                found += self._emitter.batches(origins, spectra, batch.stride)
 
     def on_gap(self, gap: Gap) -> Iterable[Item]:
         """Forget the unfinished spectrum."""
         self._timeline.clear()
-        self._buffer.held = self._start = self._done = 0
+        self._buffer.clear()
+        self._start = self._done = 0
         self._sums.clear()
         return [gap]
-
-    def _spectra(self, rows: NDArray[Any]) -> Iterator[Output]:
-        """Fill the buffer and transform the whole groups of segments in it, until no group is complete."""
-        taken = 0
-        while True:
-            taken += self._buffer.fill(rows[taken:], self._buffer.lines.shape[1])
-            groups = self._complete()
-            if not groups:
-                return
-            for count, squares in zip(groups, self._transform.squares(self._segments, groups), strict=True):
-                self._add(squares)
-                self._done += count
-                if self._done == self._config.average:
-                    yield Output(self._timeline.at(self._start), self._average())
-                    self._start += self._step
-            self._timeline.forget(self._start)
-            self._buffer.drop(sum(groups) * self._cut.hop)
 
     def _complete(self) -> list[int]:
         """Sizes of the groups of segments that are in the buffer, whole.
@@ -195,6 +188,26 @@ class Welch:
             done = (done + count) % average
         return groups
 
+    def _spectra(self, groups: Sequence[int]) -> tuple[list[Origin], NDArray[Any]]:
+        """Transform these groups; the spectra that they complete (n, channels, bins), and the row where each begins."""
+        first = self._buffer.first // self._cut.hop
+        squares = self._transform.squares(self._segments[:, first : first + sum(groups)], groups)
+        power = np.empty(((self._done + sum(groups)) // self._config.average, squares.shape[1], self._cut.bins))
+        origins: list[Origin] = []
+        for size, part in zip(groups, squares, strict=True):
+            self._add(part)
+            self._done += size
+            if self._done == self._config.average:
+                self._finish(power[len(origins)])
+                origins.append(self._timeline.at(self._start))
+                self._start += self._step
+        with np.errstate(invalid="ignore", over="ignore"):
+            power *= self._scale
+            spectra = power.astype(self._config.dtype, copy=False)
+        self._timeline.forget(self._start)
+        self._buffer.drop(sum(groups) * self._cut.hop)
+        return origins, spectra
+
     def _add(self, squares: NDArray[np.float64]) -> None:
         """Take in a group: the mean needs the sum only, the median each of its groups of one segment."""
         if self._sums and self._config.averaging == "mean":
@@ -202,16 +215,14 @@ class Welch:
         else:
             self._sums.append(squares)
 
-    def _average(self) -> NDArray[Any]:
-        """The finished spectrum: (channels, bins), in the scaling and dtype of the options."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            powers = [squares[:, 0::2] + squares[:, 1::2] for squares in self._sums]
-            power = powers[0] if self._config.averaging == "mean" else np.median(powers, axis=0)
-            power *= self._scale
-            spectrum: NDArray[Any] = power.astype(self._config.dtype, copy=False)
+    def _finish(self, power: NDArray[np.float64]) -> None:
+        """Write the sum or median of the segments' power into `power` (channels, bins), and start anew."""
+        if self._config.averaging == "mean":
+            np.add(self._sums[0][:, 0::2], self._sums[0][:, 1::2], out=power)
+        else:
+            np.median([squares[:, 0::2] + squares[:, 1::2] for squares in self._sums], axis=0, out=power)
         self._done = 0
         self._sums.clear()
-        return spectrum
 
     def pending(self) -> int | None:
         """The first row of the unfinished spectrum."""
@@ -250,16 +261,16 @@ class Transform:
     def squares(self, segments: NDArray[Any], groups: Sequence[int]) -> NDArray[np.float64]:
         """Sums over groups of segments of the squares of real and imaginary parts, in turn.
 
-        segments: (channels, n, nperseg), taken from the first on, as many as `groups` add up to.
+        segments: (channels, n, nperseg), as many as `groups` add up to.
         Returns (groups, channels, 2 * bins). Some channels at a time, so that the work space is enough.
         """
-        count, channels = sum(groups), len(segments)
+        channels, count = segments.shape[:2]
         squares = np.empty((len(groups), channels, 2 * self._cut.bins))
         per_call = max(1, BLOCK // (count * self._cut.nperseg))
         with np.errstate(invalid="ignore", over="ignore"):
             np.setbufsize(16)  # else NumPy copies lines of less than 8192 numbers, which takes longer than the sums
             for first in range(0, channels, per_call):
-                parts = self._spectra(segments[first : first + per_call, :count])
+                parts = self._spectra(segments[first : first + per_call])
                 start = 0
                 for sums, size in zip(squares, groups, strict=True):
                     group = parts[:, start : start + size]
