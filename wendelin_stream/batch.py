@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -84,15 +86,15 @@ class Signal:
         elif self.rate <= 0 or self.dtype.names is not None:
             raise ValueError("a stream with a rate needs rate > 0 and a plain dtype")
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of one row."""
         return () if self.rate is None else (len(self.channels), *(axis.size for axis in self.axes))
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes of one row on disk."""
-        return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+        return self.dtype.itemsize * prod(self.shape)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` turns back into an equal signal."""
