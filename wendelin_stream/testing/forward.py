@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -153,6 +154,12 @@ class Client:
     def end(self) -> None:
         """Send no more, but go on reading."""
         self._writer.write_eof()
+
+    def reset(self) -> None:
+        """Break the connection off: the other side gets an error instead of an end."""
+        sock = self._writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
 
     async def close(self) -> None:
         """Close."""

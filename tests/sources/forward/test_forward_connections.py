@@ -111,6 +111,19 @@ async def test_what_came_whole_is_stored_though_its_sender_is_gone(serve, connec
         await ingest.source.refuse(ingest.units[0].origin, 99, Retry("late"))
 
 
+async def test_a_sender_that_resets_its_connection(serve, connect, caplog):
+    """Acks for somebody who is gone are dropped without a word, also from asyncio."""
+    async with serve(commits=False) as ingest:
+        client = await connect(ingest)
+        await client.send(b"".join(numbered(50)))
+        await ingest.until_events(50)
+        client.reset()
+        for unit in ingest.units:
+            await ingest.source.commit(unit.origin, unit.seq)
+        await ingest.source._nobody.wait()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 async def test_each_connection_has_its_own_order(serve, connect):
     """20 senders by turns; seq grows within each, its events keep their order, one bad sender harms nobody."""
     async with serve() as ingest:

@@ -311,7 +311,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _write(self, acks: bytes) -> None:
         transport = self._transport
-        if not acks or transport is None or self._muted:
+        if not acks or transport is None or transport.is_closing() or self._muted:
             return
         if transport.get_write_buffer_size() + len(acks) > self._shared.max_acks:
             self._shared.log.warning(f"{self.origin}: reads no acks, connection closes")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from wendelin_stream.sources.forward.frames import Block
+from wendelin_stream.sources.forward.uniform import uniform_size
 from wendelin_stream.sources.forward.vector import Bytes, Index, Mask, same_bytes
 from wendelin_stream.sources.forward.wire import NIL, array_head, text_span, type_name, unpacker
 
@@ -191,6 +192,12 @@ def _run_of(frame: memoryview) -> _Run | None:
 
 def _empty_options(data: Bytes, starts: Index, stops: Index) -> Mask:
     """Which frames of four elements end in an option that says nothing: {} or nil."""
+    first, last = int(starts[0]), int(stops[-1])
+    size, count = uniform_size(data.view[first:last], None)
+    if count == len(starts) and (stops - starts == size).all():  # then what holds for the first holds for all
+        starts, stops = starts[:1], stops[:1]
+    else:
+        count = 1
     result = np.isin(data.u8[stops - 1], _NOTHING)  # or the last byte of a longer option: look where it begins
     walk = unpacker()
     header, skip, tell = walk.read_array_header, walk.skip, walk.tell
@@ -205,7 +212,7 @@ def _empty_options(data: Bytes, starts: Index, stops: Index) -> Mask:
         skip()
     ends = np.cumsum(stops - starts)
     result &= np.array(begun, np.int64) == ends - 1
-    return result
+    return np.tile(result, count)
 
 
 _NOTHING = (0x80, NIL)
