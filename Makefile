@@ -50,10 +50,10 @@ test: install-tests ## all tests but the slow ones: make test ARGS="-k welch"
 	@$(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: install-tests ## the slow tests
-	@$(PYTEST) -m slow $(ARGS)
+	@$(PYTEST) -m slow -o faulthandler_timeout=0 $(ARGS)
 
 test-all: install-tests ## every test
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -o faulthandler_timeout=0 $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
