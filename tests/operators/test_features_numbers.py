@@ -64,6 +64,12 @@ def test_equals_numpy_and_scipy(window, hop, offset, seed, dtype):
             np.testing.assert_allclose(value, expected[name], rtol=rtol, atol=rtol, err_msg=name)
 
 
+def test_large_windows_are_computed_channel_by_channel():
+    """Two channels of more rows than stay in the cache give what each gives alone."""
+    lines = np.random.default_rng(2).normal(size=(2, 2**17))
+    np.testing.assert_array_equal(statistics(lines), [statistics(lines[:1])[0], statistics(lines[1:])[0]])
+
+
 def test_channels_and_units():
     """A channel's statistics stand together, in the order asked for; ratios have no unit."""
     given = signal(("x", "y"), ("m/s2", "g"))
@@ -115,7 +121,8 @@ def test_a_nan_spoils_its_windows_only():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"window": "1 ms"}, "less than two rows"),
+        ({"window": "1 ms"}, "a window of 1 rows at 1 kHz"),
+        ({"window": "10 d"}, r"a window of 864000000 rows at 1 kHz \(a window has 2 to 67108864 rows\)"),
         ({"window": 10, "hop": 11}, "a hop of 11 rows with windows of 10"),
         ({"window": 10, "hop": "0.1 ms"}, "a hop of 0 rows"),
     ],

@@ -140,6 +140,12 @@ def test_a_rate_too_low_is_refused_with_the_highest_fmax():
     Welch(Welch.Config(fmax="7.8125 kHz", lines=3200)).output(signal(rate=Fraction(20_000)))
 
 
+def test_segments_that_do_not_fit_in_memory_are_refused():
+    """Asked for by `fmax` and `lines`, the length shows only when the rate is known."""
+    with pytest.raises(ConfigError, match=r"need segments of 256000000 rows \(a segment has at most 4194304"):
+        Welch(Welch.Config(fmax="0.1 Hz", lines=1000)).output(signal())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

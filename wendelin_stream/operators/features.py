@@ -16,11 +16,17 @@ from wendelin_stream.operators.framing import Emitter, RowBuffer, Timeline, wave
 from wendelin_stream.plugin import OperatorContext, Options
 from wendelin_stream.units import Duration, format_frequency
 
+BLOCK = 2**17
+"""Numbers that stay in the cache: larger windows are computed channel by channel."""
+
 Stat = Literal["mean", "rms", "peak", "peak_to_peak", "crest_factor", "kurtosis", "skewness"]
 STATS: tuple[Stat, ...] = ("mean", "rms", "peak", "peak_to_peak", "crest_factor", "kurtosis", "skewness")
 WITHOUT_UNIT = ("crest_factor", "kurtosis", "skewness")
 
-Length = Annotated[int, Field(ge=1, le=2**26)] | Duration
+MAX_ROWS = 2**26
+"""Longest window: its rows are held in memory, eight bytes a number."""
+
+Length = Annotated[int, Field(ge=1, le=MAX_ROWS)] | Duration
 """Rows, or a time that is rounded to the nearest number of rows."""
 
 
@@ -60,9 +66,11 @@ class Features:
         config, rate = self._config, waveform_rate(signal, "features")
         self._window = _rows(config.window, rate)
         self._hop = self._window if config.hop is None else _rows(config.hop, rate)
-        if self._window < 2:
+        if not 2 <= self._window <= MAX_ROWS:
             raise ConfigError(
-                f"a window of less than two rows at {format_frequency(rate)} has no statistics", where="window"
+                f"a window of {self._window} rows at {format_frequency(rate)}",
+                where="window",
+                hint=f"a window has 2 to {MAX_ROWS} rows",
             )
         if not 1 <= self._hop <= self._window:
             raise ConfigError(
@@ -70,7 +78,7 @@ class Features:
                 where="hop",
                 hint="a hop is at least one row and at most a window",
             )
-        self._buffer = RowBuffer(len(signal.channels), self._window + self._hop, np.dtype(np.float64))
+        self._buffer = RowBuffer(len(signal.channels), 2 * self._window - self._hop, np.dtype(np.float64))
         self._timeline = Timeline()
         self._start = 0
         named = list(zip(signal.channels, signal.units, strict=True))
@@ -135,6 +143,8 @@ def statistics(lines: NDArray[np.float64], stats: Sequence[Stat] = STATS) -> NDA
     3 for normal noise. What is not defined is NaN: the crest factor of a line of zeros, skewness and kurtosis of a
     constant line (as scipy.stats has it: a deviation within rounding of the mean is none).
     """
+    if len(lines) > 1 and lines.size > BLOCK:
+        return np.concatenate([statistics(line[np.newaxis], stats) for line in lines])
     values: dict[Stat, NDArray[np.float64]] = {"mean": lines.mean(axis=-1)}
     low, high = lines.min(axis=-1), lines.max(axis=-1)
     values["rms"] = np.sqrt(np.square(lines).mean(axis=-1))

@@ -28,6 +28,9 @@ from wendelin_stream.units import Frequency, Ratio, format_frequency
 BLOCK = 2**17
 """Samples that are transformed at a time: enough to hide the cost of a call, few enough to stay in the cache."""
 
+MAX_NPERSEG = 2**22
+"""Longest segment: some of them are held in memory."""
+
 PER_FMAX = Fraction(256, 100)
 """Sample rate over the highest frequency shown: what is above the anti-alias filter's corner is left out."""
 
@@ -37,7 +40,9 @@ class WelchConfig(Options):
 
     fmax: Frequency | None = Field(None, description="highest frequency of the spectrum; needs `lines`")
     lines: int | None = Field(None, ge=1, le=2**20, description="number of lines up to `fmax`, spaced fmax / lines")
-    nperseg: int | None = Field(None, ge=2, le=2**22, description="rows of a segment; all bins up to half the rate")
+    nperseg: int | None = Field(
+        None, ge=2, le=MAX_NPERSEG, description="rows of a segment; all bins up to half the rate"
+    )
     window: str | tuple[str | float, ...] = Field(
         "hann", description="window as scipy.signal.get_window names it, or a list of its name and parameters"
     )
@@ -104,6 +109,13 @@ class Segments:
                     hint=f"the highest possible fmax is {format_frequency(highest)}",
                 )
             nperseg, bins = round(rate * config.lines / config.fmax), config.lines + 1
+            if nperseg > MAX_NPERSEG:
+                raise ConfigError(
+                    f"{config.lines} lines up to {format_frequency(config.fmax)} at {format_frequency(rate)} need "
+                    f"segments of {nperseg} rows",
+                    where="lines",
+                    hint=f"a segment has at most {MAX_NPERSEG}",
+                )
         return cls(nperseg, nperseg - floor(config.overlap * nperseg), bins, rate / nperseg)
 
 
