@@ -81,9 +81,9 @@ class Disk(FileSystem):
         self.fail = lambda operation, call: errno.EIO
         self.syncs.set()
 
-    def open(self, path: Path, *, create: bool = False) -> int:
+    def open(self, path: Path, *, create: bool = False, write: bool = True) -> int:
         self._check("open")
-        return super().open(path, create=create)
+        return super().open(path, create=create, write=write)
 
     def pwritev(self, fd: int, pieces: Sequence[Piece], offset: int) -> int:
         self._check("pwritev")

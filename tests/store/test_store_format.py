@@ -171,11 +171,16 @@ def test_a_later_format_is_told_apart(monkeypatch):
 @pytest.mark.parametrize(
     ("chunk", "row_bytes", "why"),
     [
-        (Chunk([]), 1, "needs a part"),
-        (Chunk([Part([b"x"])], chunk_id=b"short"), 1, "16 bytes"),
+        (Chunk([]), None, "needs a part"),
+        (Chunk([Part([b"x"])], chunk_id=b"short"), None, "16 bytes"),
         (Chunk([Part([b"1234567"], count=1)]), 8, "not 1 rows of 8 bytes"),
         (Chunk([Part([b"12345678"], count=2)]), 8, "not 2 rows"),
-        (Chunk([Part([memoryview(b"123456")[::2]])]), 1, "contiguous"),
+        (Chunk([Part([memoryview(b"123456")[::2]])]), None, "contiguous"),
+        (Chunk([Part([np.zeros(3)])]), None, "bytes or contiguous"),
+        (Chunk([Part(["text"])]), None, "bytes or contiguous"),
+        (Chunk([Part([np.zeros(2, "f4,i2").data], 2)]), 6, "plain numbers"),
+        (Chunk([Part([np.array(1.0).data])]), None, "plain numbers"),
+        (Chunk([Part([b"12"], count=1)]), 1, "not 1 rows of 1 bytes"),
     ],
 )
 def test_chunks_that_would_break_a_stream_are_refused(chunk, row_bytes, why):
@@ -186,6 +191,7 @@ def test_chunks_that_would_break_a_stream_are_refused(chunk, row_bytes, why):
 def test_a_view_of_wider_items_counts_in_bytes():
     """The length of a memoryview is in items; on disk it is bytes."""
     data = np.arange(4, dtype="<f8")
-    check_chunk(Chunk([Part([data.data], count=4)]), 8)
-    plan = lay_out(Tail(), [Chunk([Part([data.data], count=4)])], 1)
-    assert b"".join(map(bytes, plan.pieces)) == data.tobytes()
+    chunk = Chunk([Part([data.data, np.empty((0, 2)).data, np.empty((2, 0)).data, data.reshape(2, 2).data], count=8)])
+    check_chunk(chunk, 8)
+    plan = lay_out(Tail(), [chunk], 1)
+    assert b"".join(map(bytes, plan.pieces)) == data.tobytes() * 2

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,6 +225,23 @@ def test_S21_a_reader_sees_what_is_published_and_not_before_it_looks(store_path)
             assert (reader.rows, len(reader.array)) == (0, 0)
             assert reader.refresh() == 1
             assert (reader.rows, reader.end, len(reader.array)) == (10, 80, 10)
+
+
+def test_a_reader_opens_nothing_for_writing(store_path):
+    """Notebooks read the store of a service that runs as somebody else."""
+    with filled(store_path, [Chunk([rows(k, 1)]) for k in range(5)], VIBRATION) as reader:
+        assert len(reader.read(0, 99)) == 40
+        every = [path.name for path in Path("/proc/self/fd").iterdir()]
+        mine = [int(fd) for fd in every if str(store_path) in _target(fd)]
+        assert len(mine) == 3
+        assert {fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE for fd in mine} == {os.O_RDONLY}
+
+
+def _target(fd):
+    try:
+        return str(Path(f"/proc/self/fd/{fd}").readlink())
+    except FileNotFoundError:
+        return ""
 
 
 def test_a_state_file_without_a_valid_slot_is_reported(store_path):

@@ -256,6 +256,28 @@ def test_a_creation_that_was_cut_short_is_neither_a_stream_nor_in_the_way(store_
     assert [p.name for p in (store_path / "streams").iterdir()] == ["a"]
 
 
+def test_a_folder_that_is_no_stream_is_named(store_path):
+    """Somebody's files are not overwritten; an empty folder is in nobody's way."""
+    with Store(store_path, SMALL) as store:
+        (store_path / "streams" / "a").mkdir()
+        (store_path / "streams" / "b").mkdir()
+        (store_path / "streams" / "b" / "notes.txt").write_text("mine")
+        assert store.writer("a", "bytes").append(blob(b"x")).wait(5).end == 1
+        with pytest.raises(Corrupt, match=r"no stream\.json; move it away"):
+            store.writer("b", "bytes")
+
+
+@pytest.mark.parametrize("file", ["stream.json", "attrs.json"])
+def test_a_damaged_description_is_reported_by_writer_and_reader(store_path, file):
+    """With the stream's name, not as a traceback of the JSON parser; the lock is given back."""
+    crashed(store_path)
+    (store_path / "streams" / "a" / file).write_text("{")
+    with Store(store_path, SMALL) as store:
+        for opening in (lambda: store.writer("a"), lambda: StreamReader.open(store_path, "a")):
+            with pytest.raises(Corrupt, match=f"stream a: {file} cannot be read"):
+                opening()
+
+
 def test_S29_recovery_that_is_cut_anywhere_and_run_again_gives_the_same(store_path, tmp_path):
     """Crash at each write and sync of a recovery that has something to accept and something to cut."""
     folder = crashed(store_path)

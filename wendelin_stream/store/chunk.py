@@ -10,6 +10,7 @@ from wendelin_stream.plugin import Buffer
 from wendelin_stream.store.format import Flag
 
 _PLAIN = Flag(0)
+_FORMATS = frozenset("cbB?hHiIlLqQnNefdP")  # what `memoryview.cast` takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +46,22 @@ class Chunk:
     t_ingest: int = 0
 
 
-def check_chunk(chunk: Chunk, row_bytes: int) -> None:
-    """Raise BadData if the chunk cannot be stored in a stream with rows of that many bytes (1: untyped)."""
+def check_chunk(chunk: Chunk, row_bytes: int | None) -> None:
+    """Raise BadData if the chunk cannot be stored in a stream with rows of that many bytes (None: untyped)."""
     if not chunk.parts:
         raise BadData("a chunk needs a part")
     if chunk.chunk_id and len(chunk.chunk_id) != 16:
         raise BadData(f"a chunk id has 16 bytes, not {len(chunk.chunk_id)}")
     for part in chunk.parts:
-        length = 0
-        for piece in part.data:
-            if type(piece) is memoryview:
-                if not piece.c_contiguous:
-                    raise BadData("a payload piece is not contiguous")
-                length += piece.nbytes
-            else:
-                length += len(piece)
-        if row_bytes > 1 and length != part.count * row_bytes:
+        length = sum(map(_bytes, part.data))
+        if row_bytes is not None and length != part.count * row_bytes:
             raise BadData(f"{length} bytes are not {part.count} rows of {row_bytes} bytes")
+
+
+def _bytes(piece: object) -> int:
+    """Bytes of a payload piece. Raises BadData for what could not be written."""
+    if isinstance(piece, bytes | bytearray):
+        return len(piece)
+    if isinstance(piece, memoryview) and piece.c_contiguous and piece.ndim and piece.format in _FORMATS:
+        return piece.nbytes
+    raise BadData("payload pieces are bytes or contiguous memoryviews of plain numbers")

@@ -74,7 +74,8 @@ class Dirty:
 class Files:
     """Reads and writes such an array. Not thread-safe: one thread at a time."""
 
-    def __init__(self, fs: FileSystem, names: FileNames) -> None:
+    def __init__(self, fs: FileSystem, names: FileNames, *, write: bool = True) -> None:
+        self._write = write
         self.names = names
         self._fs = fs
         self._open: dict[int, int] = {}
@@ -119,7 +120,7 @@ class Files:
     def length(self, number: int) -> int:
         """Length of a file, -1 if it is missing."""
         try:
-            fd = self._fs.open(self.names.path(number))
+            fd = self._fs.open(self.names.path(number), write=False)
         except FileNotFoundError:
             return -1
         try:
@@ -150,7 +151,7 @@ class Files:
         fd = self._open.get(number)
         if fd is not None:
             return fd
-        fd = self._fs.open(self.names.path(number), create=create)
+        fd = self._fs.open(self.names.path(number), create=create, write=self._write)
         try:
             if create and self._fs.size(fd) < self.names.file_bytes:
                 self._fs.truncate(fd, self.names.file_bytes)

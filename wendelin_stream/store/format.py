@@ -223,6 +223,14 @@ class StreamInfo:
         return info
 
 
+def parse_attrs(data: bytes, name: str) -> dict[str, Any]:
+    """The content of `attrs.json`. Raises Corrupt."""
+    try:
+        return dict(json.loads(data))
+    except (TypeError, ValueError) as error:
+        raise Corrupt(f"attrs.json cannot be read: {error!r}", stream=name) from error
+
+
 def describe(kind: Kind | None, signal: Signal | None) -> str:
     """Kind and signal in words, for messages."""
     if signal is None:

@@ -19,9 +19,10 @@ IOV_MAX = 1024
 class FileSystem:
     """The real one. All methods raise OSError."""
 
-    def open(self, path: Path, *, create: bool = False) -> int:
-        """A descriptor for reading and writing; a missing file is made if `create`."""
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
+    def open(self, path: Path, *, create: bool = False, write: bool = True) -> int:
+        """A descriptor for reading and, if `write`, writing; a missing file is made if `create`."""
+        access = os.O_RDWR if write else os.O_RDONLY
+        return os.open(path, access | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
 
     def close(self, fd: int) -> None:
         """Give the descriptor back, with its lock."""
@@ -135,9 +136,22 @@ def replace_file(fs: FileSystem, path: Path, data: bytes) -> None:
     fs.sync_folder(path.parent)
 
 
+def make_folder(fs: FileSystem, path: Path) -> None:
+    """Make a folder and those above it, durably, where there are none."""
+    if fs.is_folder(path):
+        return
+    make_folder(fs, path.parent)
+    try:
+        fs.mkdir(path)
+    except FileExistsError:  # somebody was faster, or it is a file
+        if not fs.is_folder(path):
+            raise
+    fs.sync_folder(path.parent)
+
+
 def read_file(fs: FileSystem, path: Path) -> bytes:
     """A small file's content. Raises FileNotFoundError."""
-    fd = fs.open(path)
+    fd = fs.open(path, write=False)
     try:
         return fs.pread(fd, fs.size(fd), 0)
     finally:

@@ -55,8 +55,10 @@ def _gather(part: Part, pieces: list[Piece]) -> tuple[int, int]:
     """Append the part's data to `pieces`; its length and CRC32C."""
     length, crc = 0, part.crc or 0
     for buffer in part.data:
-        piece = buffer.cast("B") if type(buffer) is memoryview else buffer
-        if len(piece) == 0:
+        piece = buffer
+        if type(buffer) is memoryview:
+            piece = buffer.cast("B") if buffer.nbytes else b""
+        if not piece:
             continue
         if part.crc is None:
             crc = crc32c(piece, crc)

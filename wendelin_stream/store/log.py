@@ -17,7 +17,7 @@ from wendelin_stream.errors import ConfigError
 from wendelin_stream.store.chunk import Chunk
 from wendelin_stream.store.dedupe import Window, producer_positions, take
 from wendelin_stream.store.files import Dirty, Files, data_files, index_files
-from wendelin_stream.store.format import IDX, INDEX_RECORDS, RECORD_BYTES, Slot, StreamInfo, Tail, describe
+from wendelin_stream.store.format import IDX, INDEX_RECORDS, RECORD_BYTES, Slot, StreamInfo, Tail, describe, parse_attrs
 from wendelin_stream.store.fs import FileSystem, read_file, replace_file, write_all
 from wendelin_stream.store.layout import lay_out
 from wendelin_stream.store.lock import take_lock
@@ -110,7 +110,7 @@ def open_log(fs: FileSystem, folder: Path, dedupe: int) -> Log:
 
 def _read_attrs(fs: FileSystem, folder: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(read_file(fs, folder / "attrs.json")))
+        return parse_attrs(read_file(fs, folder / "attrs.json"), folder.name)
     except FileNotFoundError:
         return {}
 

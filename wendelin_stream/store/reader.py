@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from wendelin_stream.store.format import (
     Slot,
     StreamInfo,
     newest_slot,
+    parse_attrs,
     records,
 )
 from wendelin_stream.store.fs import FileSystem
@@ -53,8 +53,8 @@ class StreamReader:
         self.records = self.first_record = self.start = self.end = 0
         self._folder = folder
         fs = FileSystem()
-        self._index_files = Files(fs, index_files(folder))
-        self._data_files = Files(fs, data_files(folder, info.seg_bytes))
+        self._index_files = Files(fs, index_files(folder), write=False)
+        self._data_files = Files(fs, data_files(folder, info.seg_bytes), write=False)
         self._state = os.open(folder / "state", os.O_RDONLY | os.O_CLOEXEC)
         try:
             self.refresh()
@@ -76,7 +76,7 @@ class StreamReader:
             raise ConfigError(f"there is no stream {name!r} in {path}", hint=hint)
         info = StreamInfo.from_json((folder / "stream.json").read_bytes(), name)
         attrs_file = folder / "attrs.json"
-        return cls(folder, info, json.loads(attrs_file.read_bytes()) if attrs_file.exists() else {})
+        return cls(folder, info, parse_attrs(attrs_file.read_bytes(), name) if attrs_file.exists() else {})
 
     def __enter__(self) -> Self:
         return self

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from wendelin_stream.batch import Kind, Signal
-from wendelin_stream.errors import ConfigError, Retry
+from wendelin_stream.errors import ConfigError, Corrupt, Retry
 from wendelin_stream.store.commit import Committer, Notify
 from wendelin_stream.store.config import StoreConfig
-from wendelin_stream.store.fs import FileSystem, remove_tree
+from wendelin_stream.store.fs import FileSystem, make_folder, remove_tree
 from wendelin_stream.store.log import check_same, create_stream, new_info, open_log, write_attrs
 from wendelin_stream.store.names import stream_folder
 from wendelin_stream.store.writer import StreamWriter
@@ -96,11 +96,7 @@ class Store:
         self.close()
 
     def _prepare(self) -> None:
-        for folder in (self.path, self.path / "streams"):
-            if not self._fs.exists(folder):
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                self._fs.mkdir(folder)
-                self._fs.sync_folder(folder.parent)
+        make_folder(self._fs, self.path.absolute() / "streams")
         with self._creating():
             for name in self._fs.names(self.path / "streams"):
                 if name.startswith(".new-"):
@@ -120,9 +116,11 @@ class Store:
         self, folder: Path, kind: Kind | None, signal: Signal | None, attrs: Mapping[str, Any] | None
     ) -> StreamWriter:
         with self._creating():
-            if not self._fs.exists(folder):
+            if not self._fs.exists(folder / "stream.json"):
                 if kind is None:
                     raise ConfigError(f"there is no stream {folder.name}", hint="say what kind it is, to create it")
+                if self._fs.exists(folder) and self._fs.names(folder):
+                    raise Corrupt(f"{folder} is no stream: it has no stream.json; move it away", stream=folder.name)
                 create_stream(self._fs, folder, new_info(kind, signal, self.config.segment), attrs or {})
         log = open_log(self._fs, folder, self.config.dedupe)
         try:

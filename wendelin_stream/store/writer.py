@@ -85,7 +85,7 @@ class StreamWriter:
         self.failed = -1
         self._store = store
         self._submit = submit
-        self._row_bytes = log.info.row_bytes
+        self._row_bytes = None if log.info.signal is None else log.info.row_bytes
         self._lock = threading.Lock()  # guards _pending, and Ticket.joined of those in it
         self._pending: dict[bytes, Ticket] = {}
         self.records = self.end = 0
