@@ -14,6 +14,7 @@ import uvloop
 from wendelin_stream.errors import ConfigError, Retry
 from wendelin_stream.plugin import SourceContext
 from wendelin_stream.sources.forward import ForwardConfig, ForwardSource
+from wendelin_stream.sources.forward.decode import decode
 from wendelin_stream.testing.forward import Client, Ingest, event, event_time, forward, message, packed
 
 LOGGER = "wendelin_stream.sources.forward"
@@ -185,6 +186,26 @@ async def test_a_large_frame_is_dealt_with_in_a_thread_and_overtaken_by_nothing(
         expected = b"".join(map(ack, ["c0", "large", "c1", "zipped", "c2"]))
         assert await client.receive(len(expected)) == expected
         assert [unit.body.count for unit in ingest.units] == [1, 300_000, 1, 300_000, 1]
+
+
+async def test_a_fault_of_ours_costs_one_connection(serve, connect, monkeypatch, caplog):
+    """The thread raises what nobody expects: no ack, the connection closes, another sender is served, all can end."""
+
+    def faulty(unit, arrival, limits):
+        if limits.events is None:
+            raise ZeroDivisionError
+        return decode(unit, arrival, limits)
+
+    monkeypatch.setattr("wendelin_stream.sources.forward.connection.decode", faulty)
+    large = packed("t", event({"n": 1, "s": "x"}) * 300_000, {"chunk": "large"})
+    async with serve() as ingest, await connect(ingest) as client, await connect(ingest) as other:
+        await client.send(numbered(1)[0] + large)
+        assert await client.until_closed() == ack("c0")
+        await other.send(numbered(1)[0])
+        assert await other.receive(len(ack("c0"))) == ack("c0")
+        await ingest.source.quiesce()
+        await ingest._task
+    assert [record.getMessage() for record in caplog.records if "ZeroDivisionError" in record.getMessage()]
 
 
 async def test_F53_a_bomb_is_refused_and_others_notice_nothing(serve, connect):

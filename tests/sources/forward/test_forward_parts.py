@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import itertools
 import json
@@ -20,6 +21,7 @@ from wendelin_stream.sources.forward.decode import Limits, decode
 from wendelin_stream.sources.forward.gunzip import TooLarge, gunzip
 from wendelin_stream.sources.forward.jsontext import TextReader, to_msgpack
 from wendelin_stream.sources.forward.modes import read_frame
+from wendelin_stream.sources.forward.shared import Turn
 from wendelin_stream.sources.forward.source import ForwardConfig, parse_address
 from wendelin_stream.sources.forward.throttle import Throttle
 from wendelin_stream.sources.forward.wire import read_option
@@ -249,6 +251,19 @@ def test_F18_message_metadata_travel_in_the_event():
     decoded = decode(read_frame(memoryview(message("t", {"v": 1}, {"metadata": 5})), 0), 1, Limits(1 << 20))
     assert decoded.events.count == 0
     assert [r.reason for r in decoded.rejected] == ["the metadata are an integer, not a map"]
+
+
+# --- taking turns ------------------------------------------------------------------------------------
+
+
+async def test_connections_leave_the_loop_to_others():
+    """The first question of a pass is answered no, later ones yes when the time is up; the next pass starts anew."""
+    turn = Turn(seconds=0.0)
+    assert not turn.over()
+    assert turn.over()
+    assert turn.over()
+    await asyncio.sleep(0)
+    assert not turn.over()
 
 
 # --- log lines and addresses -------------------------------------------------------------------------

@@ -6,63 +6,24 @@ import asyncio
 import time
 from collections.abc import Iterator
 from itertools import chain
-from typing import Protocol, cast
+from typing import cast
 
 from wendelin_stream.errors import BadData
 from wendelin_stream.plugin import Received
 from wendelin_stream.sources.forward.acks import AckWindow
-from wendelin_stream.sources.forward.decode import Decoded, Limits, decode
+from wendelin_stream.sources.forward.decode import Decoded, decode
 from wendelin_stream.sources.forward.events import Heavy
 from wendelin_stream.sources.forward.frames import Block, FrameReader
 from wendelin_stream.sources.forward.jsontext import TextReader
 from wendelin_stream.sources.forward.modes import Frame, Junk, Unit, texts, units
-from wendelin_stream.sources.forward.queue import ByteQueue
-from wendelin_stream.sources.forward.throttle import Throttle
+from wendelin_stream.sources.forward.shared import Peer, Shared
 from wendelin_stream.sources.forward.wire import binary_ack, text_ack
 
-TURN = 0.004
-"""Seconds that one connection may keep the event loop busy."""
 LINGER = 2.0
 """Seconds in which a peer may read the last acks before a refused connection is cut."""
 _QUIET = 0.1
 _QUIET_CHECKS = 100
 _SCRATCH = 1 << 16
-
-
-class Peer:
-    """The origin of what a connection brings; its text is the sender's address."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class Shared(Protocol):
-    """What the connections of one source have in common."""
-
-    queue: ByteQueue
-    log: Throttle
-    heavy: asyncio.Semaphore
-    inline: Limits
-    full: Limits
-    max_frame: int
-    max_acks: int
-
-    def opened(self, connection: Connection) -> bool:
-        """A sender has connected; false: there are too many."""
-
-    def closed(self, connection: Connection) -> None:
-        """It is gone."""
-
-    def working(self, connection: Connection, busy: bool) -> None:
-        """It has work left for later, or none any more."""
-
-    def spawn(self, connection: Connection, frame: Unit, arrival: int) -> None:
-        """Run `Connection.decode_heavy` as a task."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -91,14 +52,14 @@ class Connection(asyncio.BufferedProtocol):
         self._stalled = False
         self._progress = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        self.origin = Peer("?")
+        self.origin = Peer(None)
 
     # --- what asyncio calls -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A sender has connected."""
         self._transport = cast("asyncio.Transport", transport)
-        self.origin = Peer(_address(transport.get_extra_info("peername")))
+        self.origin = Peer(transport.get_extra_info("peername"))
         if not self._shared.opened(self):
             self._shared.log.warning(f"{self.origin}: refused, there are too many connections")
             self._transport.abort()
@@ -160,17 +121,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def _run(self) -> None:
         """Go on with the work until it is done, or too much for now."""
-        deadline = time.perf_counter() + TURN
         while self._work is not None and not self._busy:
+            if self._shared.turn.over():
+                self._busy = True
+                self._loop.call_soon(self._go_on)
+                break
             unit, arrival = next(self._work, _NO_WORK)
             if unit is None:
                 self._work = None
             elif not self._decode(unit, arrival):
                 self._busy = True
                 self._shared.spawn(self, unit, arrival)
-            elif time.perf_counter() > deadline:
-                self._busy = True
-                self._loop.call_soon(self._go_on)
         self._settle()
 
     def _go_on(self) -> None:
@@ -197,6 +158,11 @@ class Connection(asyncio.BufferedProtocol):
                 self._refuse_unit(unit, error)
             else:
                 self._deliver(decoded, arrival)
+        self._go_on()
+
+    def failed(self, error: BaseException) -> None:
+        """A fault of ours while a unit was dealt with: it is refused, others go on."""
+        self._refuse(f"a fault of ours: {error!r}")
         self._go_on()
 
     def _deliver(self, decoded: Decoded | Junk, arrival: int) -> None:
@@ -333,10 +299,3 @@ class Connection(asyncio.BufferedProtocol):
 
 
 _NO_WORK: tuple[None, int] = (None, 0)
-
-
-def _address(peer: object) -> str:
-    if isinstance(peer, tuple) and len(peer) >= 2:
-        host = f"[{peer[0]}]" if ":" in str(peer[0]) else peer[0]
-        return f"{host}:{peer[1]}"
-    return str(peer or "local")

@@ -164,15 +164,21 @@ class _Sorter:
             self._kept = bytearray(self._data[:start])
         for a, b in _runs(bounds, good):
             self._kept += self._data[a:b]
-        for k in np.flatnonzero(verdict > 0).tolist():
-            self._reject(self._data[int(bounds[k]) : int(bounds[k + 1])], reasons[int(verdict[k]) - 1])
+        self._reject(bounds, verdict, reasons)
 
-    def _reject(self, event: memoryview, reason: str) -> None:
-        if len(self._rejected) < MOST_REJECTED:
-            self._rejected.append(Rejected(bytes(event), reason))
-        else:
-            self._more += event
-            self._more_count += 1
+    def _reject(self, bounds: Index, verdict: Verdict, reasons: list[str]) -> None:
+        """Set events aside one by one, from `MOST_REJECTED` on in bulk."""
+        bad = np.flatnonzero(verdict > 0)
+        single = bad[: MOST_REJECTED - len(self._rejected)]
+        for k in single.tolist():
+            event = bytes(self._data[int(bounds[k]) : int(bounds[k + 1])])
+            self._rejected.append(Rejected(event, reasons[int(verdict[k]) - 1]))
+        if len(bad) > len(single):
+            rest = verdict > 0
+            rest[single] = False
+            for a, b in _runs(bounds, rest):
+                self._more += self._data[a:b]
+            self._more_count += len(bad) - len(single)
 
     def _judge(self, bounds: Index) -> tuple[Verdict, list[str]]:
         """For each event 0 (stored), -1 (left out) or 1 + the number of the reason why it is set aside."""

@@ -21,6 +21,7 @@ ROOM = 1 << 17
 LEAST = 1 << 14
 """A read with less room than this is not worth its call."""
 
+_CROWD = 1 << 13
 AT_ONCE = 1 << 21
 """A frame that announces its size gets a buffer of so much at once, then four times what has come."""
 
@@ -56,6 +57,7 @@ class FrameReader:
         self._fed = 0  # what it has been given
         self._payload_end = 0  # where a packed payload on its way will end, 0 if there is none
         self._behind = 0  # elements of that frame behind its payload
+        self._crowded = True  # so small were the objects of the last read that the next one should be smaller
 
     @property
     def partial(self) -> int:
@@ -71,7 +73,9 @@ class FrameReader:
         room = self._base + len(self._buffer) - self._end
         if room < LEAST or (self._payload_end > self._end + room and len(self._buffer) < AT_ONCE):
             self._make_room()
-        return self._buffer[self._end - self._base :]
+        start = self._end - self._base
+        most = LEAST if self._crowded and not self._payload_end else len(self._buffer)
+        return self._buffer[start : start + most]
 
     def _make_room(self) -> None:
         held = self._view(self._frame, self._end)
@@ -94,6 +98,7 @@ class FrameReader:
             return None
         ends: list[int] = []
         broken = self._scan(ends)
+        self._crowded = len(ends) > _CROWD
         last = self._frame + ends[-1] if ends else self._frame
         if not broken:
             broken = self._too_large(ends) or self._look_ahead(last)

@@ -121,10 +121,9 @@ def _many(block: Block, stops: Index) -> Iterator[Unit]:
         cuts = [0, *edge.tolist(), len(kinds)]
     for begin, end in pairwise(cuts):
         if kinds[begin] < 0:
-            for k in range(begin, end):
-                if heads[k] != NIL:
-                    start = int(starts[k])
-                    yield read_frame(block.data[start : int(stops[k])], block.offset + start)
+            for k in (np.flatnonzero(heads[begin:end] != NIL) + begin).tolist():
+                start = int(starts[k])
+                yield read_frame(block.data[start : int(stops[k])], block.offset + start)
         else:
             part = kinds[begin:end]
             for kind in dict.fromkeys(part.tolist()):

@@ -15,10 +15,11 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from wendelin_stream.errors import ConfigError
 from wendelin_stream.plugin import Options, Origin, Received, SourceContext
-from wendelin_stream.sources.forward.connection import Connection, Peer
+from wendelin_stream.sources.forward.connection import Connection
 from wendelin_stream.sources.forward.decode import Limits
 from wendelin_stream.sources.forward.modes import Unit
 from wendelin_stream.sources.forward.queue import ByteQueue
+from wendelin_stream.sources.forward.shared import Peer, Turn
 from wendelin_stream.sources.forward.throttle import Throttle
 from wendelin_stream.units import Duration, Size
 
@@ -109,6 +110,7 @@ class ForwardSource:
         self._quiesced = False
         self.log = Throttle(log)
         self.queue = ByteQueue(config.buffer)
+        self.turn = Turn()
         self.heavy = asyncio.Semaphore(1)
         self.inline = _INLINE
         self.full = Limits(unpacked=config.max_unpacked)
@@ -251,8 +253,7 @@ class ForwardSource:
     def _done(self, task: asyncio.Task[None], connection: Connection) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s: %r", connection.origin, error)
-            connection.abort()
+            connection.failed(error)
 
 
 def _explained(address: str, error: OSError) -> Exception:
