@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from wendelin_stream import __version__
 from wendelin_stream.cli.cat import cat
@@ -47,9 +49,18 @@ def options(
     """
 
 
+def help_of(docstring: str | None) -> str:
+    """A docstring as help: paragraphs fill the terminal, what follows a ``\\b`` keeps its lines, brackets stay."""
+    paragraphs = escape(inspect.cleandoc(docstring or "")).split("\n\n")
+    kept = "\b\n"
+    return "\n\n".join(
+        part.removeprefix(kept) if part.startswith(kept) else " ".join(part.split()) for part in paragraphs
+    )
+
+
 for command in (run, check, demo, streams, cat, plot):
-    app.command()(command)
-app.command("import")(import_)
+    app.command(help=help_of(command.__doc__))(command)
+app.command("import", help=help_of(import_.__doc__))(import_)
 
 
 def main() -> None:

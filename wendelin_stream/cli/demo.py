@@ -18,7 +18,7 @@ To = Annotated[
 ]
 Configs = Annotated[
     list[Path] | None,
-    typer.Option("--config", "-c", metavar="FILE", help="The daemon's configuration.  [default: config/demo.yaml]"),
+    typer.Option("--config", "-c", metavar="FILE", show_default="config/demo.yaml", help="The daemon's configuration."),
 ]
 Folder = Annotated[Path, typer.Option("--store", "-s", metavar="PATH", help="Where the data goes.")]
 Healthy = Annotated[

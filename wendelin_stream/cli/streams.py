@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NamePattern = Annotated[
     str | None,
-    typer.Argument(metavar="[PATTERN]", help="Only those: * is one part of a name, ** any number, {a,b} either."),
+    typer.Argument(metavar="PATTERN", help="Only those: * is one part of a name, ** any number, {a,b} either."),
 ]
 
 
