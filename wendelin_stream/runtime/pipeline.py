@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 STEP_BYTES = 8 << 20
 """Input that one step takes at most: bounds memory, and the work that a crash repeats."""
+
+UNDER_WAY = 4
+"""Steps whose output is not durable yet: enough that computing and committing go on side by side."""
 
 POLL = 1.0
 """Seconds after which an input is looked at without being told, for writers in other processes."""
@@ -147,7 +151,7 @@ class Pipeline:
         pacing = pacing_of(operators)
         step = Step(reader, operators, start_row(writer, reader), step_rows(reader.signal, pacing))
         loop = asyncio.get_running_loop()
-        under_way: asyncio.Future[Ticket] | None = None
+        under_way: deque[asyncio.Future[Ticket]] = deque()
         self.progress.state = "running"
         try:
             while await self._input(reader, news, step, pacing):
@@ -155,14 +159,15 @@ class Pipeline:
                 self._count(reader, step)
                 if chunk is None:
                     continue
-                if under_way is not None:
-                    await under_way
-                under_way = self.log.append(writer, chunk)
-            if under_way is not None:
-                await under_way
+                while under_way and (under_way[0].done() or len(under_way) == UNDER_WAY):
+                    await under_way.popleft()  # nothing may be appended behind one that failed
+                under_way.append(self.log.append(writer, chunk))
+            while under_way:
+                await under_way.popleft()
         finally:
-            if under_way is not None and not under_way.cancel():
-                under_way.exception()  # it is raised already, or its rows come again
+            for ticket in under_way:
+                if not ticket.cancel():
+                    ticket.exception()  # it failed like the one before it; the rows come again
             self.progress.state = "stopped"
 
     async def _input(self, reader: StreamReader, news: asyncio.Event, step: Step, pacing: tuple[float, int]) -> bool:
