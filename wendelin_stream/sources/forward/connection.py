@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -21,8 +22,9 @@ from wendelin_stream.sources.forward.wire import binary_ack, text_ack
 
 LINGER = 2.0
 """Seconds in which a peer may read the last acks before a refused connection is cut."""
-_QUIET = 0.1
-_QUIET_CHECKS = 100
+_QUIET = 1.0
+_QUIET_CHECKS = 60
+_KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}
 _SCRATCH = 1 << 16
 
 
@@ -60,9 +62,17 @@ class Connection(asyncio.BufferedProtocol):
         """A sender has connected."""
         self._transport = cast("asyncio.Transport", transport)
         self.origin = Peer(transport.get_extra_info("peername"))
+        self._keep_alive(transport.get_extra_info("socket"))
         if not self._shared.opened(self):
             self._shared.log.warning(f"{self.origin}: refused, there are too many connections")
             self._transport.abort()
+
+    @staticmethod
+    def _keep_alive(sock: socket.socket) -> None:
+        """Notice within two minutes that a sender has vanished without a word."""
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE.items():
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         """Where the next bytes go."""

@@ -89,24 +89,17 @@ def units(block: Block) -> Iterator[Unit]:
     """
     stops = block.ends
     if len(stops) <= _FEW:
-        starts = [0, *stops[:-1]]
-        for start, stop in zip(starts, stops, strict=True):
-            yield from _single(block, start, stop)
+        for start, stop in pairwise([0, *stops]):
+            if block.data[start] != NIL:
+                yield read_frame(block.data[start:stop], block.offset + start)
         return
     yield from _many(block, np.array(stops, np.int64))
 
 
 def texts(block: Block) -> Iterator[Unit]:
     """What a block of JSON values brings."""
-    start = 0
-    for stop in block.ends:
+    for start, stop in pairwise([0, *block.ends]):
         yield Text(block.data[start:stop], block.offset + start)
-        start = stop
-
-
-def _single(block: Block, start: int, stop: int) -> Iterator[Unit]:
-    if block.data[start] != NIL:
-        yield read_frame(block.data[start:stop], block.offset + start)
 
 
 def _many(block: Block, stops: Index) -> Iterator[Unit]:
