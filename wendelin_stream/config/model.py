@@ -69,8 +69,12 @@ class Policy(_Located):
     """Lets tags in and says what becomes of them. `match` and `stream` are about percent-encoded tags."""
 
     name: str
-    match: PatternField
-    stream: TagTemplate = Template("{tag}", "tag")
+    match: PatternField = Field(
+        description="tags to let in, a pattern or a list: * is one part, ** any number of parts, {a,b} either"
+    )
+    stream: TagTemplate = Field(
+        Template("{tag}", "tag"), description="stream to write; {tag} stands for the tag's name"
+    )
     codec: CodecSpec | None = Field(None, description="how bytes become rows; without one they are stored as they come")
     dedupe: bool = Field(True, description="store a chunk that is sent again only once")
     max_jitter: Duration = Field(
@@ -110,9 +114,11 @@ class PipelineSpec(_Located):
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     name: str
-    from_: PatternField = Field(alias="from")
+    from_: PatternField = Field(
+        alias="from", description="streams to read, a pattern or a list; the pipeline runs once for each of them"
+    )
     do: tuple[OperatorSpec, ...] = Field(min_length=1, description="operators, first to last")
-    into: StreamTemplate
+    into: StreamTemplate = Field(description="stream to write; {stream} stands for the name of the one that is read")
 
     def output(self, stream: str) -> str:
         """Name of the stream that it writes for that input. Raises BadData if it is too long."""
