@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from wendelin_stream.batch import NS, Signal
+from wendelin_stream import plugin
+from wendelin_stream.batch import NS, Batch, Gap, Item, Signal
 from wendelin_stream.config import PipelineSpec, load
-from wendelin_stream.plugin import OperatorContext
+from wendelin_stream.plugin import OperatorContext, Options
 from wendelin_stream.runtime import pipeline as pipeline_module
 from wendelin_stream.runtime.log import Log
 from wendelin_stream.runtime.pipeline import Pipeline
@@ -26,7 +30,51 @@ SIGNAL = Signal(np.dtype("<f4"), ("x", "y"), ("g", "g"), rate=Fraction(1_000_003
 STORE = StoreConfig(keep_free=0, sync=Fraction(1, 1000), segment=1 << 16)
 ROWS = np.random.default_rng(3).standard_normal((2000, 2)).astype("<f4")
 
+
+class Total:
+    """An operator without bound: the sum of all rows since the last gap, every seventh row."""
+
+    class Config(Options):
+        pass
+
+    def __init__(self, config: Options, context: OperatorContext) -> None:
+        self._sum, self._rows = np.zeros(2), 0
+
+    def output(self, signal: Signal) -> Signal:
+        return Signal(np.dtype("<f8"), signal.channels, signal.units, signal.rate)
+
+    def on_batch(self, batch: Batch) -> Iterator[Item]:
+        for k in range(len(batch)):
+            self._sum = self._sum + batch.rows[k]
+            self._rows += 1
+            if self._rows % 7 == 0:
+                signal = Signal(np.dtype("<f8"), batch.signal.channels, batch.signal.units, batch.signal.rate)
+                yield Batch(signal, self._sum[np.newaxis], batch.time(k), 0, batch.position + k)
+
+    def on_gap(self, gap: Gap) -> list[Item]:
+        self._sum, self._rows = np.zeros(2), 0
+        return [gap]
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        return {"sum": self._sum, "rows": np.array(self._rows)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        self._sum, self._rows = state["sum"], int(state["rows"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def total_is_a_plugin() -> Iterator[None]:
+    load_plugin = plugin.load
+    with (
+        patch.object(plugin, "load", lambda group, name: Total if name == "total" else load_plugin(group, name)),
+        patch.object(pipeline_module, "SNAPSHOT_EVERY", 0.0),
+    ):
+        yield
+
+
 PIPELINES = {
+    "a sum without bound": "[{total: {}}]",
+    "features of a sum": "[{total: {}}, {features: {window: 3}}]",
     "spectra": "[{welch: {nperseg: 32, overlap: 50 %, average: 3}}]",
     "features of spectra": "[{features: {window: 20}}, {welch: {nperseg: 8, overlap: 25 %, average: 2}}]",
 }
@@ -108,7 +156,7 @@ async def interrupted(
         return output(folder)
 
 
-@settings(max_examples=25)
+@settings(max_examples=30)
 @given(
     cut=cuts,
     steps=st.sampled_from(sorted(PIPELINES)),

@@ -23,6 +23,7 @@ from wendelin_stream.errors import ConfigError
 from wendelin_stream.plugin import Bounded, Operator, OperatorContext, Paced
 from wendelin_stream.runtime.log import Log
 from wendelin_stream.runtime.routing import rows_part
+from wendelin_stream.runtime.snapshots import Snapshots
 from wendelin_stream.store import Chunk, Flag, Part, StreamReader, StreamWriter, Ticket
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ STEP_BYTES = 8 << 20
 
 UNDER_WAY = 4
 """Steps whose output is not durable yet: enough that computing and committing go on side by side."""
+
+SNAPSHOT_EVERY = 1.0
+"""Seconds between two steps where each needs a snapshot."""
 
 POLL = 1.0
 """Seconds after which an input is looked at without being told, for writers in other processes."""
@@ -61,9 +65,14 @@ def _through(operator: Operator, items: Iterable[Item]) -> Iterator[Item]:
         yield from operator.on_gap(item) if isinstance(item, Gap) else operator.on_batch(item)
 
 
+def bounded(operators: Sequence[Operator]) -> bool:
+    """Whether all of them can be brought back by feeding them their latest input again."""
+    return all(isinstance(operator, Bounded) for operator in operators)
+
+
 def resume_row(operators: Sequence[Operator], consumed: int) -> int:
     """The input row from which fresh operators, fed again up to `consumed`, yield nothing and stand as these do."""
-    pending = [operator.pending() for operator in operators if isinstance(operator, Bounded)]
+    pending = [operator.pending() if isinstance(operator, Bounded) else None for operator in operators]
     return min([row for row in pending if row is not None], default=consumed)
 
 
@@ -150,6 +159,9 @@ class Pipeline:
         writer = await self.log.writer(self.target, "rows", signal, {**made_by, "producer": producer})
         pacing = pacing_of(operators)
         step = Step(reader, operators, start_row(writer, reader), step_rows(reader.signal, pacing))
+        if not bounded(operators):
+            folder = self.log.path / "pipelines" / self.spec.name / self.target
+            await asyncio.to_thread(step.use, Snapshots(folder), writer.last() is not None)
         loop = asyncio.get_running_loop()
         under_way: deque[asyncio.Future[Ticket]] = deque()
         self.progress.state = "running"
@@ -222,6 +234,8 @@ def start_row(writer: StreamWriter, reader: StreamReader) -> int:
 def pacing_of(operators: Sequence[Operator]) -> tuple[float, int]:
     """How long to let rows gather before a step (s), and how many make waiting useless."""
     paced = [operator for operator in operators if isinstance(operator, Paced)]
+    if not bounded(operators):
+        return SNAPSHOT_EVERY, 1 << 62
     if not paced:
         return 0.0, 1
     return max(float(operator.max_wait) for operator in paced), max(operator.max_rows for operator in paced)
@@ -242,6 +256,7 @@ class Step:
         self._operators = operators
         self._max_rows = max_rows
         self._after_gap = False
+        self._snapshots: Snapshots | None = None
         self.row = row
         self.rows_in = 0
         self.rows_out = 0
@@ -252,7 +267,16 @@ class Step:
         if not parts:
             return None
         self.rows_out += sum(part.count for part in parts)
-        return Chunk(parts, producer=producer, position=resume_row(self._operators, self.row))
+        if self._snapshots is None:
+            return Chunk(parts, producer=producer, position=resume_row(self._operators, self.row))
+        self._snapshots.save(self.row, self._operators, self._after_gap)
+        return Chunk(parts, producer=producer, position=self.row)
+
+    def use(self, snapshots: Snapshots, resume: bool) -> None:
+        """Checkpoint with snapshots, beginning with the one of the row to resume from. Raises Corrupt if it is gone."""
+        self._snapshots = snapshots
+        if resume:
+            self._after_gap = snapshots.restore(self.row, self._operators)
 
     def _take(self) -> Iterator[Item]:
         for item in self._reader.items(self.row, self._max_rows):

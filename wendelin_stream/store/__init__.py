@@ -5,7 +5,7 @@ from __future__ import annotations
 from wendelin_stream.store.chunk import Chunk, Part
 from wendelin_stream.store.config import StoreConfig
 from wendelin_stream.store.format import IDX, Flag
-from wendelin_stream.store.fs import FileSystem
+from wendelin_stream.store.fs import FileSystem, replace_file
 from wendelin_stream.store.lock import take_lock
 from wendelin_stream.store.names import decode_name, encode_name, stream_names
 from wendelin_stream.store.reader import StreamReader
@@ -25,6 +25,7 @@ __all__ = [
     "Ticket",
     "decode_name",
     "encode_name",
+    "replace_file",
     "stream_names",
     "take_lock",
 ]
