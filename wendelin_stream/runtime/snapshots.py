@@ -8,12 +8,15 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
-from wendelin_stream.errors import Corrupt, translate
+from wendelin_stream.errors import Corrupt, WendelinStreamError, translate
 from wendelin_stream.plugin import Operator
 from wendelin_stream.store import FileSystem, replace_file
+
+UNREADABLE = (OSError, ValueError, KeyError, BadZipFile, EOFError)
 
 KEPT = 8
 """Newest snapshots that stay: more than a pipeline has checkpoints under way, so that the durable one is among them."""
@@ -44,8 +47,8 @@ class Snapshots:
         Snapshots of checkpoints that never came about are removed: they would push out the one that counts.
         """
         path = self._path(row)
-        foreign = {OSError: Corrupt, ValueError: Corrupt, KeyError: Corrupt}
-        with translate(foreign), np.load(path, allow_pickle=False) as arrays:
+        unreadable: dict[type[BaseException], type[WendelinStreamError]] = dict.fromkeys(UNREADABLE, Corrupt)
+        with translate(unreadable), np.load(path, allow_pickle=False) as arrays:
             for number, operator in enumerate(operators):
                 prefix = f"{number}."
                 own = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
