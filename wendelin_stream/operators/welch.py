@@ -25,7 +25,7 @@ from wendelin_stream.operators.framing import Emitter, Origin, RowBuffer, Timeli
 from wendelin_stream.plugin import OperatorContext, Options
 from wendelin_stream.units import Frequency, Ratio, format_frequency
 
-BLOCK = 2**17
+BLOCK = 2**16
 """Samples that are transformed at a time: enough to hide the cost of a call, few enough to stay in the cache."""
 
 MAX_NPERSEG = 2**22
@@ -142,11 +142,12 @@ class Welch:
         config, rate = self._config, waveform_rate(signal, "welch")
         cut = self._cut = Segments.of(config, rate)
         self._step = cut.hop * config.average
-        self._most = max(1, BLOCK // cut.nperseg)
-        self._span = (self._most - 1) * cut.hop + cut.nperseg
+        self._most = min(config.average, max(1, 2 * BLOCK // cut.nperseg))
+        at_once = max(self._most, 2 * BLOCK // (cut.nperseg * len(signal.channels)))
+        self._span = (at_once - 1) * cut.hop + cut.nperseg
         self._scale = _scale(config, cut, rate)
         self._transform = Transform(config, cut)
-        self._buffer = RowBuffer(len(signal.channels), 2 * self._span, self._transform.real)
+        self._buffer = RowBuffer(len(signal.channels), self._span, self._transform.real)
         self._segments = sliding_window_view(self._buffer.lines, cut.nperseg, axis=-1)[:, :: cut.hop]
         self._timeline = Timeline()
         self._start = self._done = 0
@@ -166,15 +167,15 @@ class Welch:
         """The spectra that the batch completes."""
         self._timeline.add(batch)
         found: list[Item] = []
-        taken = 0
-        while True:
-            taken += self._buffer.fill(batch.rows[taken:], self._span)
-            groups = self._complete()
-            if not groups:
-                return found
-            origins, spectra = self._spectra(groups)
+        taken = self._buffer.fill(batch.rows, self._span)
+        while groups := self._complete():
+            with np.errstate(invalid="ignore", over="ignore"):
+                np.setbufsize(16)  # else NumPy copies lines below 8192 numbers, which takes longer than the sums
+                origins, spectra = self._spectra(groups)
             if origins:
                 found += self._emitter.batches(origins, spectra, batch.stride)
+            taken += self._buffer.fill(batch.rows[taken:], self._span)
+        return found
 
     def on_gap(self, gap: Gap) -> Iterable[Item]:
         """Forget the unfinished spectrum."""
@@ -191,7 +192,7 @@ class Welch:
         group does not cross from one spectrum to the next, so that no spectrum waits for the next.
         """
         average = self._config.average
-        most = 1 if self._config.averaging == "median" else min(average, self._most)
+        most = 1 if self._config.averaging == "median" else self._most
         left = (self._buffer.held - self._cut.nperseg) // self._cut.hop + 1
         groups, done = [], self._done
         while (count := min(most, average - done)) <= left:
@@ -213,12 +214,10 @@ class Welch:
                 self._finish(power[len(origins)])
                 origins.append(self._timeline.at(self._start))
                 self._start += self._step
-        with np.errstate(invalid="ignore", over="ignore"):
-            power *= self._scale
-            spectra = power.astype(self._config.dtype, copy=False)
+        power *= self._scale
         self._timeline.forget(self._start)
         self._buffer.drop(sum(groups) * self._cut.hop)
-        return origins, spectra
+        return origins, power.astype(self._config.dtype, copy=False)
 
     def _add(self, squares: NDArray[np.float64]) -> None:
         """Take in a group: the mean needs the sum only, the median each of its groups of one segment."""
@@ -268,7 +267,7 @@ class Transform:
         self._window = scipy.signal.get_window(config.window, cut.nperseg).astype(self.real)
         ramp = np.arange(cut.nperseg) - (cut.nperseg - 1) / 2
         self._ramp = (ramp / np.linalg.norm(ramp)).astype(self.real)
-        self._work = np.empty(max(BLOCK, cut.nperseg), self.real)
+        self._work = np.empty(max(2 * BLOCK, cut.nperseg), self.real)
 
     def squares(self, segments: NDArray[Any], groups: Sequence[int]) -> NDArray[np.float64]:
         """Sums over groups of segments of the squares of real and imaginary parts, in turn.
@@ -279,15 +278,13 @@ class Transform:
         channels, count = segments.shape[:2]
         squares = np.empty((len(groups), channels, 2 * self._cut.bins))
         per_call = max(1, BLOCK // (count * self._cut.nperseg))
-        with np.errstate(invalid="ignore", over="ignore"):
-            np.setbufsize(16)  # else NumPy copies lines of less than 8192 numbers, which takes longer than the sums
-            for first in range(0, channels, per_call):
-                parts = self._spectra(segments[first : first + per_call])
-                start = 0
-                for sums, size in zip(squares, groups, strict=True):
-                    group = parts[:, start : start + size]
-                    sums[first : first + per_call] = np.einsum("cnf,cnf->cf", group, group)
-                    start += size
+        for first in range(0, channels, per_call):
+            parts = self._spectra(segments[first : first + per_call])
+            start = 0
+            for sums, size in zip(squares, groups, strict=True):
+                group = parts[:, start : start + size]
+                sums[first : first + per_call] = np.einsum("cnf,cnf->cf", group, group)
+                start += size
         return squares
 
     def _spectra(self, segments: NDArray[Any]) -> NDArray[Any]:
