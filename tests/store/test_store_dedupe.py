@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.store.store_kit import SMALL, Disk, blob, crash, number, written
 from wendelin_stream.errors import Corrupt, Retry
-from wendelin_stream.store import IDX, Chunk, Part, Store, StoreConfig
+from wendelin_stream.store import IDX, Chunk, Flag, Part, Store, StoreConfig
 from wendelin_stream.store.dedupe import Window, producer_positions
 
 
@@ -124,11 +124,13 @@ def test_the_window_is_that_of_a_plain_list(groups, size):
 
 @given(st.lists(st.integers(0, 30), max_size=40), st.integers(1, 20), st.integers(1, 7))
 def test_the_window_filled_from_index_blocks_is_that_of_adding(ks, size, block):
-    """Blocks of records come newest first; records without an id count for nothing."""
+    """Blocks of records come newest first; no id counts for nothing, a chunk of several records once."""
     ks = list(dict.fromkeys(ks))
-    index = np.zeros(len(ks), IDX)
-    for record, k in zip(index, ks, strict=True):
+    each = [(k, more) for k in ks for more in [True] * (k % 3) + [False]]
+    index = np.zeros(len(each), IDX)
+    for record, (k, more) in zip(index, each, strict=True):
         record["chunk_id"] = np.void(number(k) if k else bytes(16))
+        record["flags"] = Flag.MORE if more else 0
     blocks = [index[at : at + block] for at in range(0, len(index), block)]
     window = Window(size)
     window.fill(reversed(blocks))

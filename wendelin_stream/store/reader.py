@@ -190,8 +190,7 @@ class StreamReader:
 
     def record_at(self, time: int) -> int:
         """First record that may hold something at or after `time` (ns UTC); `records` if there is none."""
-        kept = range(self.first_record, self.records)
-        return self.first_record + bisect_left(kept, time, key=lambda k: int(self._record(k)["t_max"]))
+        return self.first_record + bisect_left(self.index()["t_max"], time)
 
     def times(self, start_row: int, stop_row: int) -> NDArray[np.datetime64]:
         """Times of rows: (n,), datetime64[ns], UTC. Raises ConfigError for an untyped stream."""
@@ -240,9 +239,8 @@ class StreamReader:
         return record
 
     def _record_of(self, row: int) -> int:
-        """Number of the record that holds a row (or a byte): lengths differ, so it is searched for."""
-        kept = range(self.first_record, self.records)
-        return self.first_record + bisect_right(kept, row * self.row_bytes, key=lambda k: _end(self._record(k)))
+        """Number of the record that holds a row (or a byte): the last one that begins there or before."""
+        return self.first_record + bisect_right(self.index()["offset"], row * self.row_bytes) - 1
 
     def _row_record_before(self, number: int) -> np.void | None:
         """The last record with rows before record `number`, None if none is kept."""
