@@ -7,6 +7,7 @@ Electroacoust. AU-15 (1967) 70-73. Equal to `scipy.signal.welch` over the rows o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
@@ -143,12 +144,13 @@ class Welch:
         cut = self._cut = Segments.of(config, rate)
         self._step = cut.hop * config.average
         self._most = min(config.average, max(1, 2 * BLOCK // cut.nperseg))
-        at_once = max(self._most, 2 * BLOCK // (cut.nperseg * len(signal.channels)))
+        at_once = max(self._most, BLOCK // (cut.nperseg * len(signal.channels)))
         self._span = (at_once - 1) * cut.hop + cut.nperseg
         self._scale = _scale(config, cut, rate)
         self._transform = Transform(config, cut)
         self._buffer = RowBuffer(len(signal.channels), self._span, self._transform.real)
         self._segments = sliding_window_view(self._buffer.lines, cut.nperseg, axis=-1)[:, :: cut.hop]
+        self._context = _numpy_context()
         self._timeline = Timeline()
         self._start = self._done = 0
         self._sums: list[NDArray[np.float64]] = []
@@ -169,9 +171,7 @@ class Welch:
         found: list[Item] = []
         taken = self._buffer.fill(batch.rows, self._span)
         while groups := self._complete():
-            with np.errstate(invalid="ignore", over="ignore"):
-                np.setbufsize(16)  # else NumPy copies lines below 8192 numbers, which takes longer than the sums
-                origins, spectra = self._spectra(groups)
+            origins, spectra = self._context.run(self._spectra, groups)
             if origins:
                 found += self._emitter.batches(origins, spectra, batch.stride)
             taken += self._buffer.fill(batch.rows[taken:], self._span)
@@ -267,6 +267,7 @@ class Transform:
         self._window = scipy.signal.get_window(config.window, cut.nperseg).astype(self.real)
         ramp = np.arange(cut.nperseg) - (cut.nperseg - 1) / 2
         self._ramp = (ramp / np.linalg.norm(ramp)).astype(self.real)
+        self._per_row = self.real.type(1 / cut.nperseg)
         self._work = np.empty(max(2 * BLOCK, cut.nperseg), self.real)
 
     def squares(self, segments: NDArray[Any], groups: Sequence[int]) -> NDArray[np.float64]:
@@ -293,7 +294,8 @@ class Transform:
         if self._detrend == "none":
             np.multiply(segments, self._window, out=work)
         else:
-            mean = np.einsum("cnk->cn", segments) / self.real.type(self._cut.nperseg)
+            mean = np.einsum("cnk->cn", segments)
+            mean *= self._per_row
             np.subtract(segments, mean[..., np.newaxis], out=work)
             if self._detrend == "linear":
                 work -= np.einsum("cnk,k->cn", work, self._ramp)[..., np.newaxis] * self._ramp
@@ -301,6 +303,15 @@ class Transform:
         spectra = scipy.fft.rfft(work, axis=-1, overwrite_x=True)
         parts: NDArray[Any] = spectra.view(self.real)[..., : 2 * self._cut.bins]
         return parts
+
+
+def _numpy_context() -> Context:
+    """A context in which NumPy does not warn of NaN, and does not copy broadcast lines of less than 8192 numbers into
+    buffers, which takes longer than what is computed with them."""
+    context = copy_context()
+    context.run(np.seterr, invalid="ignore", over="ignore")
+    context.run(np.setbufsize, 16)
+    return context
 
 
 def _scale(config: WelchConfig, cut: Segments, rate: Fraction) -> NDArray[np.float64]:
