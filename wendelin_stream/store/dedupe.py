@@ -123,7 +123,8 @@ class Window:
 
 def _finished(block: NDArray[Any]) -> NDArray[Any]:
     """The records of each chunk's last part."""
-    return block[block["flags"] & np.uint32(Flag.MORE) == 0]
+    more = block["flags"] & np.uint32(Flag.MORE) != 0
+    return np.asarray(block[~more]) if more.any() else block
 
 
 def producer_positions(blocks: Iterable[NDArray[Any]]) -> dict[int, int]:
