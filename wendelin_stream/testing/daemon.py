@@ -100,6 +100,8 @@ class DaemonProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            error.add_note(f"the daemon's log:\n{self.log()}")
         if self._notify is None:
             return  # killed or stopped already
         code = self.stop()
