@@ -1,8 +1,8 @@
-"""What windowed operators share: rows in, blocks of rows out, and the time of each output row.
+"""What windowed operators share: rows in, frames out, and the time of each output row.
 
-Frames start at absolute row numbers, counted since the start or the last gap, and never at the borders of
-batches. So do the blocks in which they are computed: each arithmetic call sees the same operands however the
-input was cut, and the results are equal bit for bit.
+Frames start at absolute row numbers, counted since the start or the last gap, and never at the borders of batches.
+An operator that adds up frames does so in an order that depends on their numbers only. So results are equal bit for
+bit however the input was cut.
 """
 
 from __future__ import annotations

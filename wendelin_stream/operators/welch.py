@@ -189,7 +189,8 @@ class Welch:
         """Sizes of the groups of segments that are in the buffer, whole.
 
         A spectrum is summed up in groups, the same for any cut of the input, so that its sums have the same order; a
-        group does not cross from one spectrum to the next, so that no spectrum waits for the next.
+        group does not cross from one spectrum to the next, so that no spectrum waits for the next. (How many segments
+        are transformed in one call changes no bit of any of them.)
         """
         average = self._config.average
         most = 1 if self._config.averaging == "median" else self._most
