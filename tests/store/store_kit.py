@@ -28,8 +28,8 @@ def blob(*pieces: bytes, chunk_id: bytes = b"", **fields: int) -> Chunk:
 
 
 def samples(first: int, count: int) -> np.ndarray:
-    """Rows of VIBRATION whose content tells their number: row k is (k, -k)."""
-    k = np.arange(first, first + count, dtype="<f4")
+    """Rows of VIBRATION whose content tells their number: row k is (k, -k), modulo 2**20 (float32 is exact there)."""
+    k = (np.arange(first, first + count) % 2**20).astype("<f4")
     return np.stack([k, -k], axis=1)
 
 
