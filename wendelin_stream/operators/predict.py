@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from sklearn.base import is_classifier, is_regressor
 from sklearn.utils import get_tags
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController
 
 from wendelin_stream.batch import Batch, Gap, Item, Signal
 from wendelin_stream.errors import ConfigError
