@@ -212,7 +212,7 @@ class Daemon:
             await asyncio.Event().wait()
             return
         while True:
-            await self.log.alive()
+            await self.log.settled()
             self._notifier.watchdog()
             await asyncio.sleep(interval / 3)
 

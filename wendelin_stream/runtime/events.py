@@ -9,6 +9,7 @@ from typing import Any
 import msgpack
 
 from wendelin_stream.batch import NS
+from wendelin_stream.errors import BadData
 from wendelin_stream.plugin import Buffer
 
 
@@ -35,21 +36,40 @@ def event_time(value: Any) -> int | None:
     return int(value) * NS or None
 
 
-def unpack_events(data: Buffer) -> Iterator[Event]:
-    """All events of a valid event stream. Text that is not UTF-8 comes as surrogate escapes."""
-    unpacker = msgpack.Unpacker(
-        raw=False,
-        unicode_errors="surrogateescape",
-        strict_map_key=False,
-        timestamp=0,
-        max_buffer_size=max(len(data), 1),
-    )
-    unpacker.feed(data)
+def event_bounds(data: Buffer) -> Iterator[tuple[int, int]]:
+    """Where each event of an event stream starts and stops. Raises BadData if it is not whole msgpack."""
+    walker = msgpack.Unpacker(max_buffer_size=max(len(data), 1))
+    walker.feed(data)
     start = 0
-    for event in unpacker:
-        stop = unpacker.tell()
-        yield Event(event_time(event[0]), event[1], start, stop)
-        start = stop
+    try:
+        while start < len(data):
+            walker.skip()
+            stop = walker.tell()
+            yield start, stop
+            start = stop
+    except (ValueError, msgpack.UnpackException) as error:
+        raise BadData(f"no event at byte {start}: {str(error) or type(error).__name__}") from None
+
+
+def unpack_event(data: Buffer, start: int = 0) -> Event:
+    """One event, whose bytes begin at `start` of a stream. Text that is not UTF-8 comes as surrogate escapes.
+
+    Raises BadData for what is valid msgpack and still nothing in Python: a list or map as a key, a broken timestamp.
+    """
+    try:
+        time, record = msgpack.unpackb(
+            data, raw=False, unicode_errors="surrogateescape", strict_map_key=False, timestamp=0
+        )
+        return Event(event_time(time), record, start, start + len(data))
+    except Exception as error:  # noqa: BLE001 - whatever a sender wrote must not stop us
+        raise BadData(f"the event cannot be decoded: {str(error) or type(error).__name__}") from None
+
+
+def unpack_events(data: Buffer) -> Iterator[Event]:
+    """All events of an event stream. Raises BadData at the first that cannot be decoded."""
+    view = memoryview(data)
+    for start, stop in event_bounds(view):
+        yield unpack_event(view[start:stop], start)
 
 
 def pack_event(time: int, record: dict[str, Any]) -> bytes:

@@ -10,8 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from wendelin_stream.batch import Kind, Signal
-from wendelin_stream.errors import Corrupt, WendelinStreamError
-from wendelin_stream.store import Chunk, Store, StoreConfig, StreamReader, StreamWriter, Ticket, stream_names
+from wendelin_stream.errors import Corrupt, Locked, Retry, WendelinStreamError
+from wendelin_stream.store import (
+    Chunk,
+    FileSystem,
+    Store,
+    StoreConfig,
+    StreamReader,
+    StreamWriter,
+    Ticket,
+    stream_names,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -19,9 +28,9 @@ logger = logging.getLogger(__name__)
 class Log:
     """One store, opened for writing by this process. Made, used and closed on one event loop."""
 
-    def __init__(self, path: Path, config: StoreConfig) -> None:
+    def __init__(self, path: Path, config: StoreConfig, fs: FileSystem | None = None) -> None:
         self.path = path
-        self._store = Store(path, config, notify=asyncio.get_running_loop().call_soon_threadsafe)
+        self._store = Store(path, config, notify=asyncio.get_running_loop().call_soon_threadsafe, fs=fs)
         self._opening: dict[str, asyncio.Lock] = {}
         self._followers: dict[str, set[asyncio.Event]] = {}
         self._watchers: set[Callable[[str], None]] = set()
@@ -42,6 +51,8 @@ class Log:
     async def _recover(self, name: str, pool: ThreadPoolExecutor) -> None:
         try:
             self.writers[name] = await asyncio.get_running_loop().run_in_executor(pool, self._store.writer, name)
+        except (Locked, Retry) as error:
+            logger.warning("stream %s cannot be written for now: %s", name, error)
         except WendelinStreamError as error:
             self.broken[name] = str(error)
             logger.error("stream %s is left out: %s", name, error)  # noqa: TRY400 - the text says all
@@ -79,15 +90,18 @@ class Log:
         self.submit(writer, chunk, done)
         return future
 
-    def submit(self, writer: StreamWriter, chunk: Chunk, done: Callable[[Ticket], None]) -> None:
-        """Like `append` with a callback on the loop, once per chunk: the way for many small ones."""
+    def submit(self, writer: StreamWriter, chunk: Chunk, done: Callable[[Ticket], None]) -> Ticket:
+        """Like `append` with a callback on the loop, once per chunk and never before this returns.
+
+        Raises BadData for a chunk that cannot be stored in that stream; then there is no callback.
+        """
 
         def settle(ticket: Ticket) -> None:
             for event in self._followers.get(writer.name, ()):
                 event.set()
             done(ticket)
 
-        writer.append(chunk, settle)
+        return writer.append(chunk, settle)
 
     def follow(self, name: str) -> asyncio.Event:
         """An event that is set at each commit to the stream; give it back with `unfollow`."""
@@ -120,8 +134,11 @@ class Log:
                 for callback in tuple(self._watchers):
                     callback(name)
 
-    async def alive(self) -> None:
-        """Return once the writer and the sync thread have both done a round: the watchdog's question."""
+    async def settled(self) -> None:
+        """Return once the writer and the sync thread have both come round to it.
+
+        So they live, and everything that was appended before is decided and told.
+        """
         answered = asyncio.Event()
         self._store.ping(answered.set)
         await answered.wait()

@@ -9,12 +9,20 @@ from typing import Any
 import numpy as np
 
 from wendelin_stream.batch import Batch, Kind, Signal, ticks
+from wendelin_stream.config import describe
 from wendelin_stream.errors import BadData
 from wendelin_stream.plugin import Blob, Buffer, Codec, Decoded, Events, Message, Received, Rejected
-from wendelin_stream.runtime.events import unpack_events
+from wendelin_stream.runtime.events import event_bounds, unpack_event
 from wendelin_stream.store import Flag, Part
 
 logger = logging.getLogger(__name__)
+
+MOST_REJECTED = 1000
+"""Events of one unit that are set aside one by one; the others are set aside together."""
+
+_LATEST = 2**63 - 1
+_told: set[tuple[str, str]] = set()
+"""Faults of codecs whose traceback was logged: a sender must not fill the log with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +34,34 @@ class Decoding:
     used: int = 0
 
 
-def decode_events(codec: Codec, events: Events, arrival: int) -> Decoding:
-    """Decode event by event; one that does not decode costs only itself."""
+def decode_events(codec: Codec, events: Events, arrival: int, expected: Signal | None = None) -> Decoding:
+    """Decode event by event; one that does not decode costs only itself (F25).
+
+    expected: what the stream holds, if that is known; else the first good event decides for this unit.
+    """
     batches: list[Batch] = []
-    rejected: list[Rejected] = []
+    rejects = _Rejects()
     view = memoryview(events.data)
-    for event in unpack_events(events.data):
+    for start, stop in event_bounds(view):
         try:
+            event = unpack_event(view[start:stop])
             decoded = _decode(codec, Message(event.record, arrival if event.time is None else event.time))
+            for batch in decoded.batches:
+                expected = _same(expected, batch.signal)
         except BadData as why:
-            rejected.append(Rejected(bytes(view[event.start : event.stop]), str(why)))
+            rejects.add(view[start:stop], str(why))
         else:
             batches.extend(decoded.batches)
-    return Decoding(tuple(batches), tuple(rejected))
+    return Decoding(tuple(batches), rejects.all())
 
 
-def decode_blob(codec: Codec, blob: Blob, arrival: int) -> Decoding:
+def decode_blob(codec: Codec, blob: Blob, arrival: int, expected: Signal | None = None) -> Decoding:
     """Decode a message or a piece of a file; what does not decode is set aside whole."""
     time = arrival if blob.time is None else blob.time
     try:
         decoded = _decode(codec, Message(blob.data, time, blob.offset, blob.head))
+        for batch in decoded.batches:
+            expected = _same(expected, batch.signal)
     except BadData as why:
         return Decoding((), (Rejected(bytes(blob.data), str(why)),), len(blob.data))
     if blob.offset is None and decoded.used < len(blob.data):
@@ -54,15 +70,57 @@ def decode_blob(codec: Codec, blob: Blob, arrival: int) -> Decoding:
     return Decoding(decoded.batches, (), decoded.used)
 
 
+class _Rejects:
+    """What is set aside of a unit, bounded in number."""
+
+    def __init__(self) -> None:
+        self._single: list[Rejected] = []
+        self._more, self._more_count = bytearray(), 0
+
+    def add(self, event: Buffer, reason: str) -> None:
+        if len(self._single) < MOST_REJECTED:
+            self._single.append(Rejected(bytes(event), reason))
+        else:
+            self._more += event
+            self._more_count += 1
+
+    def all(self) -> tuple[Rejected, ...]:
+        if not self._more_count:
+            return tuple(self._single)
+        reason = f"{self._more_count} more events of one unit that cannot be decoded"
+        return (*self._single, Rejected(bytes(self._more), reason))
+
+
 def _decode(codec: Codec, message: Message) -> Decoded:
-    """A codec's own fault must not stop a sender: it costs the message, is logged, and the dead letter has it."""
+    """A codec's own fault must not stop a sender: it costs the message, is logged once, and the dead letter has it."""
     try:
-        return codec.decode(message)
+        decoded = codec.decode(message)
+        for batch in decoded.batches:
+            _check(batch)
     except BadData:
         raise
     except Exception as fault:
-        logger.exception("codec %s failed", type(codec).__name__)
-        raise BadData(f"codec {type(codec).__name__} failed: {fault!r}") from fault
+        name, kind = type(codec).__name__, type(fault).__name__
+        if (name, kind) not in _told:
+            _told.add((name, kind))
+            logger.exception("codec %s failed; each such message goes to the dead letter", name)
+        raise BadData(f"codec {name} failed: {fault!r}") from fault
+    return decoded
+
+
+def _check(batch: Batch) -> None:
+    """What can be stored: rows of the batch's signal, at times that the index can hold."""
+    if not len(batch) or batch.rows.shape[1:] != batch.signal.shape or batch.rows.dtype != batch.signal.dtype:
+        raise ValueError(f"rows of shape {batch.rows.shape} and dtype {batch.rows.dtype} are none of its signal")
+    if batch.signal.rate is not None and not -_LATEST <= batch.time(0) <= batch.time(len(batch)) <= _LATEST:
+        raise BadData("its rows are at times outside of what 64 bits of nanoseconds hold")
+
+
+def _same(expected: Signal | None, signal: Signal) -> Signal:
+    """The signal, if it is the expected one. Raises BadData."""
+    if expected is None or signal is expected or signal == expected:
+        return signal
+    raise BadData(f"it holds {describe(signal)}, the stream {describe(expected)}")
 
 
 def kind_without_codec(received: Received) -> Kind:
