@@ -53,8 +53,9 @@ def test_a_refusal_comes_once_for_all_behind_it_and_only_when_they_are_settled(o
     assert len(window) == 0
 
 
-def test_a_window_with_a_failure_is_broken_until_it_is_refused() -> None:
-    """What comes in behind a failure must not be stored, or the origin's order would be lost."""
+def test_a_window_with_a_failure_is_broken_for_good() -> None:
+    """What comes in behind a failure must not be stored, or the origin's order would be lost, also while the source is
+    being told: the next unit after that gets a new window."""
     window = AckWindow("peer")
     one, two = fill(window, 2)
     one.fail(Retry("no space"))
@@ -63,4 +64,4 @@ def test_a_window_with_a_failure_is_broken_until_it_is_refused() -> None:
     assert window.release() == (None, None)
     two.waits = 0
     assert window.release()[1] is not None
-    assert not window.broken
+    assert window.broken

@@ -31,7 +31,10 @@ class Delivery:
 
 @dataclass(slots=True, eq=False)
 class AckWindow:
-    """The units of one origin that are not answered yet, oldest first. `broken`: one of them failed."""
+    """The units of one origin that are not answered yet, oldest first.
+
+    broken: one of them failed. That is final: when it is refused, the origin's next unit gets a new window.
+    """
 
     origin: Origin
     broken: bool = False
@@ -59,6 +62,5 @@ class AckWindow:
             first = self._open[0]
             assert first.error is not None
             self._open.clear()
-            self.broken = False
             return committed, (first.seq, first.error)
         return committed, None

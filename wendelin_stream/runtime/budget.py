@@ -38,6 +38,10 @@ class Budget:
                 self._wake()
             raise
 
+    def add(self, size: int) -> None:
+        """Reserve `size` bytes more for something that is under way already; others wait until they are given."""
+        self.used += size
+
     def give(self, size: int) -> None:
         """Return `size` bytes."""
         self.used -= size

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from wendelin_stream.batch import NS, Batch, Signal, ticks
+from wendelin_stream.batch import NS, Batch, Signal
 from wendelin_stream.config import Policy
-from wendelin_stream.errors import ConfigError, Retry, WendelinStreamError
+from wendelin_stream.errors import BadData, ConfigError, Retry, WendelinStreamError
 from wendelin_stream.plugin import Blob, Codec, Events, Origin, Received, Rejected, Source
 from wendelin_stream.runtime.acks import AckWindow, Delivery
 from wendelin_stream.runtime.budget import Budget
@@ -32,21 +31,64 @@ from wendelin_stream.runtime.routing import (
     raw_part,
     rows_part,
 )
-from wendelin_stream.store import Chunk, Flag, Part, StreamWriter, Ticket
+from wendelin_stream.store import Chunk, Part, StreamWriter, Ticket
 
 logger = logging.getLogger(__name__)
 
 IN_THREAD = 1 << 19
-"""Bodies from this size on are decoded in a thread: the loop never waits for more than a few ms."""
+"""Bodies of so many bytes are decoded in a thread: the loop never waits for more than a few ms."""
+
+EVENTS_IN_THREAD = 200
+"""So are bodies of so many events."""
+
+UNIT, PART, ASIDE = 1792, 1280, 256
+"""Bytes that a unit, each record that it becomes, and each event set aside cost besides their data (measured)."""
+
+LONGEST_REST = 4 << 20
+"""Bytes at the end of a piece that a codec may leave for the next one."""
+
+LATER = 10.0
+"""Seconds after which a source may try again with a stream that is locked or has stopped."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Flow:
     """A stream that is written; `due` is where its next row is expected (ns UTC, periodic streams)."""
 
     name: str
     writer: StreamWriter | None = None
     due: int | None = None
+    _setbacks: int = 0
+
+    def parts(self, batches: Iterable[Batch], jitter: int) -> tuple[list[Part], int | None]:
+        """The records of the next rows, flagged where their time is not the expected one, and where the next are due.
+
+        jitter: ns that a time may be off.
+        """
+        parts, due = [], self.due
+        for batch in batches:
+            if batch.signal.rate is None:
+                parts.append(rows_part(batch))
+            else:
+                parts.append(rows_part(batch, continuity(due, batch.time(0), jitter)))
+                due = batch.time(len(batch))
+        return parts, due
+
+    def setback(self) -> Callable[[], None]:
+        """What to call if the rows that are appended next do not become durable.
+
+        What was appended behind rows that fail has failed too. So the first of them sets `due` back, the others do not.
+        """
+        before, setbacks = self.due, self._setbacks
+
+        def undo() -> None:
+            if self._setbacks == setbacks:
+                self._setbacks += 1
+                self.due = before
+            if self.writer is not None and self.writer.error is not None:
+                self.writer = None  # it has stopped: the next unit opens it anew, which repairs what can be
+
+        return undo
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +131,7 @@ Find = Callable[[str], tuple[Target | None, str]]
 class Door:
     """One source being served: its windows, the rests of its files, its dead letter."""
 
-    def __init__(self, name: str, source: Source, find: Find, log: Log, budget: Budget) -> None:
+    def __init__(self, name: str, source: Source, find: Find, log: Log, budget: Budget, *, counters: Counters) -> None:
         self._source, self._find, self._log, self._budget = source, find, log, budget
         self._dead_letter = DeadLetter(name, log)
         self._windows: dict[Origin, AckWindow] = {}
@@ -100,18 +142,20 @@ class Door:
         self._idle, self._landed = asyncio.Event(), asyncio.Event()
         self._idle.set()
         self._landed.set()
-        self.counters = Counters()
+        self.counters = counters
 
     async def take(self, received: Received) -> None:
         """Route, decode, append; returns before it is durable."""
-        size = len(received.body.data) + sum(len(r.data) for r in received.rejected)
         window = self._windows.setdefault(received.origin, AckWindow(received.origin))
-        delivery = window.add(received.seq, size)  # before any wait: a refusal meanwhile must take it along
+        if window.broken:
+            return  # the refusal that is to come takes it along
+        size = len(received.body.data) + sum(len(r.data) for r in received.rejected)
+        delivery = window.add(received.seq, UNIT + size)  # before any wait: a refusal meanwhile must take it along
         self._under_way += 1
         self._idle.clear()
         self._landed.clear()
         try:
-            await self._budget.take(size)
+            await self._budget.take(UNIT + size)
         except BaseException:
             delivery.size = 0
             self._end(delivery, Retry("stopped"))
@@ -133,28 +177,34 @@ class Door:
     async def _store(self, received: Received, delivery: Delivery) -> None:
         target, reason = self._find(received.tag)
         rejected = received.rejected
-        if target is None:
-            if len(received.body.data):
-                rejected += (Rejected(received.body.data, reason),)
+        if not len(received.body.data):
+            pass
+        elif target is None:
+            rejected += (Rejected(received.body.data, reason),)
         elif target.codec is None:
-            await self._append_raw(target, received, delivery)
+            rejected += await self._append_raw(target, received, delivery)
         else:
             rejected += await self._append_rows(target, target.codec, received, delivery)
         if rejected:
             self.counters.rejected += len(rejected)
-            await self._dead_letter.keep(received, rejected, partial(self._submit, delivery))
+            self._charge(delivery, ASIDE * len(rejected))
+            writer, chunk = await self._dead_letter.prepare(received, rejected)
+            self._submit(delivery, writer, chunk)
 
     # --- events and bytes, as they came
 
-    async def _append_raw(self, target: Target, received: Received, delivery: Delivery) -> None:
-        if not len(received.body.data):
-            return
-        flow = target.flow
-        if flow.writer is None:
-            flow.writer = await self._log.writer(flow.name, kind_without_codec(received))
+    async def _append_raw(self, target: Target, received: Received, delivery: Delivery) -> tuple[Rejected, ...]:
+        flow, kind = target.flow, kind_without_codec(received)
+        if flow.writer is None or flow.writer.kind != kind:
+            try:
+                flow.writer = await self._log.writer(flow.name, kind)
+            except ConfigError as why:
+                return (Rejected(received.body.data, str(why)),)
         position = received.seq if received.producer else 0
         part = raw_part(received.body, received.t_arrival)
-        self._submit(delivery, flow.writer, self._chunk(received, target, [part], position))
+        chunk = self._chunk(received, target, [part], position)
+        self._submit(delivery, flow.writer, chunk, flow.setback())
+        return ()
 
     # --- rows
 
@@ -162,28 +212,36 @@ class Door:
         self, target: Target, codec: Codec, received: Received, delivery: Delivery
     ) -> tuple[Rejected, ...]:
         body = self._joined(received) if isinstance(received.body, Blob) else received.body
-        decode: Callable[[], Decoding]
-        if isinstance(body, Events):
-            decode = partial(decode_events, codec, body, received.t_arrival)
-        else:
-            decode = partial(decode_blob, codec, body, received.t_arrival)
-        decoding = await asyncio.to_thread(decode) if len(body.data) >= IN_THREAD else decode()
+        flow = target.flow
+        decoding = await self._decode(codec, body, received.t_arrival, self._signal(flow))
         position = 0
         if isinstance(body, Blob) and body.offset is not None:
             position = body.offset + decoding.used
             delivery.seq = position  # a begun row is not durable: do not tell the source that it is
-            if decoding.used < len(body.data):
-                self._rests[received.origin] = Rest(bytes(memoryview(body.data)[decoding.used :]), position)
+            self._keep_rest(received.origin, body, decoding.used)
         if not decoding.batches:
             return decoding.rejected
         try:
-            writer = await self._row_writer(target.flow, decoding.batches[0].signal)
+            writer = await self._row_writer(flow, decoding.batches[0].signal)
         except ConfigError as why:
-            return (*decoding.rejected, Rejected(bytes(body.data), str(why)))
-        repeat = target.policy.dedupe and bool(received.chunk_id) and writer.known(received.chunk_id)
-        parts = [rows_part(batch, Flag(0) if repeat else self._continue(target, batch)) for batch in decoding.batches]
-        self._submit(delivery, writer, self._chunk(received, target, parts, position), target.flow)
+            return (Rejected(bytes(body.data), str(why)),)
+        parts, due = flow.parts(decoding.batches, int(target.policy.max_jitter * NS))
+        self._charge(delivery, PART * len(parts))
+        chunk = self._chunk(received, target, parts, position)
+        if not self._submit(delivery, writer, chunk, flow.setback()).duplicate:
+            flow.due = due
         return decoding.rejected
+
+    @staticmethod
+    async def _decode(codec: Codec, body: Events | Blob, arrival: int, expected: Signal | None) -> Decoding:
+        heavy = len(body.data) >= IN_THREAD
+        decode: Callable[[], Decoding]
+        if isinstance(body, Events):
+            heavy = heavy or body.count >= EVENTS_IN_THREAD
+            decode = partial(decode_events, codec, body, arrival, expected)
+        else:
+            decode = partial(decode_blob, codec, body, arrival, expected)
+        return await asyncio.to_thread(decode) if heavy else decode()
 
     def _joined(self, received: Received) -> Blob:
         """A piece of a file with the begun row of the piece before it."""
@@ -194,6 +252,19 @@ class Door:
             return body
         return replace(body, data=rest.data + bytes(body.data), offset=rest.offset)
 
+    def _keep_rest(self, origin: Origin, body: Blob, used: int) -> None:
+        """Remember what the codec left of a piece. Raises BadData if it makes nothing of it for too long."""
+        left = len(body.data) - used
+        if left > LONGEST_REST:
+            raise BadData(f"the codec makes nothing of {left} bytes from byte {(body.offset or 0) + used} on")
+        if left:
+            self._rests[origin] = Rest(bytes(memoryview(body.data)[used:]), (body.offset or 0) + used)
+
+    def _signal(self, flow: Flow) -> Signal | None:
+        """What the stream holds, None if it is not there or holds no rows."""
+        writer = flow.writer or self._log.writers.get(flow.name)
+        return None if writer is None else writer.signal
+
     async def _row_writer(self, flow: Flow, signal: Signal) -> StreamWriter:
         if flow.writer is None or (flow.writer.signal is not signal and flow.writer.signal != signal):
             writer = await self._log.writer(flow.name, "rows", signal)
@@ -202,15 +273,6 @@ class Door:
             flow.writer = writer
         return flow.writer
 
-    @staticmethod
-    def _continue(target: Target, batch: Batch) -> Flag:
-        """Flags of the next record of the stream, which then is due behind `batch`."""
-        if batch.signal.rate is None:
-            return Flag(0)
-        flags = continuity(target.flow.due, batch.time(0), int(target.policy.max_jitter * NS))
-        target.flow.due = batch.anchor + ticks(batch.index + len(batch), batch.signal.rate)
-        return flags
-
     # --- to disk and back
 
     @staticmethod
@@ -218,16 +280,22 @@ class Door:
         chunk_id = received.chunk_id if target.policy.dedupe else b""
         return Chunk(parts, chunk_id, received.producer, position, received.t_arrival)
 
-    def _submit(self, delivery: Delivery, writer: StreamWriter, chunk: Chunk, flow: Flow | None = None) -> None:
-        delivery.waits += 1
-        self._log.submit(writer, chunk, partial(self._durable, delivery, flow))
+    def _charge(self, delivery: Delivery, size: int) -> None:
+        """The delivery takes more memory than was known when it came in."""
+        self._budget.add(size)
+        delivery.size += size
 
-    def _durable(self, delivery: Delivery, flow: Flow | None, ticket: Ticket) -> None:
+    def _submit(
+        self, delivery: Delivery, writer: StreamWriter, chunk: Chunk, undo: Callable[[], None] = lambda: None
+    ) -> Ticket:
+        ticket = self._log.submit(writer, chunk, partial(self._durable, delivery, undo))
+        delivery.waits += 1
+        return ticket
+
+    def _durable(self, delivery: Delivery, undo: Callable[[], None], ticket: Ticket) -> None:
         self.counters.duplicates += ticket.duplicate
-        if ticket.error is not None and flow is not None and flow.writer is not None:
-            flow.due = expected_time(flow.writer.last(), flow.writer.signal)  # what was counted on did not come about
-            if flow.writer.error is not None:
-                flow.writer = None  # it has stopped: the next unit opens it anew, which repairs what can be
+        if ticket.error is not None:
+            undo()
         self._end(delivery, ticket.error)
 
     def _end(self, delivery: Delivery, error: Exception | None = None) -> None:
@@ -259,14 +327,15 @@ class Door:
         if window is None:
             return
         committed, refused = window.release()
-        if not window:
-            del self._windows[origin]
         if committed is not None:
             await self._source.commit(origin, committed)
         if refused is not None:
+            seq, why = refused
             self.counters.refused += 1
             self._rests.pop(origin, None)
-            await self._source.refuse(origin, *refused)
+            await self._source.refuse(origin, seq, for_source(why))
+        if not window:
+            del self._windows[origin]  # not before it is answered: what comes behind a refused unit is refused too
 
     async def read(self) -> None:
         """Take whatever comes."""
@@ -282,8 +351,11 @@ class Door:
         except TimeoutError:
             logger.warning("stopped before %d senders had their answer; they will send again", len(self._windows))
 
-    async def landed(self, limit: float) -> None:
-        """Wait until nothing that was taken is on its way to the disk any more, `limit` seconds at most."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(limit):
-                await self._landed.wait()
+    async def landed(self) -> None:
+        """Wait until nothing that was taken is on its way to the disk any more."""
+        await self._landed.wait()
+
+
+def for_source(why: Exception) -> Exception:
+    """What a source is told: a stream that is locked or has stopped may be well later, BadData never will be."""
+    return why if isinstance(why, Retry | BadData) else Retry(str(why), delay=LATER)

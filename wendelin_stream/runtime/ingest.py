@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from weakref import WeakValueDictionary
 
 from wendelin_stream.config import Config, route
 from wendelin_stream.errors import BadData
@@ -16,6 +17,9 @@ from wendelin_stream.runtime.log import Log
 MOST_TAGS = 10_000
 """Tags whose target is remembered: a sender of ever new ones must not grow memory."""
 
+LONGEST_TAG = 200
+"""Characters: a stream name has no room for more, and to look at a tag of megabytes would take seconds."""
+
 
 class Ingest:
     """All sources' common way to disk. One per daemon; the configuration may be exchanged while it runs."""
@@ -25,7 +29,7 @@ class Ingest:
         self._budget = budget
         self._config = config
         self._targets: dict[str, tuple[Target | None, str]] = {}
-        self._flows: dict[str, Flow] = {}
+        self._flows: WeakValueDictionary[str, Flow] = WeakValueDictionary()  # as long as a target or a unit needs it
         self.counters: dict[str, Counters] = {}
 
     def use(self, config: Config) -> None:
@@ -41,10 +45,13 @@ class Ingest:
             return writer.position(producer) if writer else None
         return None
 
-    async def serve(self, name: str, source: Source, stop: asyncio.Event, drain: float = 2.0) -> None:
-        """Take what an opened source yields until `stop`; then answer what is on its way, within `drain` seconds."""
-        door = Door(name, source, self.target, self._log, self._budget)
-        self.counters[name] = door.counters
+    async def serve(self, name: str, source: Source, stop: asyncio.Event, drain: float = 1.5) -> None:
+        """Take what an opened source yields until `stop`; then answer what is on its way, within `drain` seconds.
+
+        Returns when nothing of it is on its way to the disk any more: who opens the source anew asks for positions.
+        """
+        counters = self.counters.setdefault(name, Counters())
+        door = Door(name, source, self.target, self._log, self._budget, counters=counters)
         try:
             async with asyncio.TaskGroup() as tasks:
                 answering = tasks.create_task(door.answer(), name=f"{name}: answers")
@@ -54,10 +61,12 @@ class Ingest:
                 reading.cancel()
                 answering.cancel()
         finally:
-            await door.landed(drain)  # who opens the source anew asks for positions
+            await door.landed()
 
     def target(self, tag: str) -> tuple[Target | None, str]:
         """Where a tag's data goes; without a target, the reason."""
+        if len(tag) > LONGEST_TAG:
+            return None, f"a tag of {len(tag)} characters is too long: a stream name has {LONGEST_TAG}"
         if tag not in self._targets:
             if len(self._targets) >= MOST_TAGS:
                 self._targets.clear()
@@ -75,5 +84,6 @@ class Ingest:
             return None, f"streams named {DEAD_LETTER}* are the dead letter's own"
         if (pipeline := self._config.writer_of(found.stream)) is not None:
             return None, f"stream {found.stream} is written by pipeline {pipeline}"
-        flow = self._flows.setdefault(found.stream, Flow(found.stream))
+        flow = self._flows.get(found.stream) or Flow(found.stream)
+        self._flows[found.stream] = flow
         return Target(found.policy, found.policy.make_codec(), flow), ""
