@@ -70,9 +70,10 @@ check: lint test ## lint and test: what a change must pass
 bench: $(DEV_STAMP) ## the ratios that we promise, measured here
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-docs: $(DEV_STAMP) ## check the pages in docs/: every link leads somewhere
+docs: $(DEV_STAMP) ## write docs/reference from the code, and check that every link in the pages leads somewhere
+	@$(BIN)/python -m docs.generate
 	@$(PYTEST) -q tests/house/test_documents.py
-	@echo "The pages are plain Markdown: start with docs/architecture.md."
+	@echo "The pages are plain Markdown: start with README.md."
 
 clean: ## remove caches and build results
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
