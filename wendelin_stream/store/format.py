@@ -1,6 +1,6 @@
 """What is in the files of a stream: index records, state slots, `stream.json`. Pure.
 
-Integers are little endian. `docs/reference/storage` has the whole format.
+Integers are little endian. `docs/file-format.md` tells the same to those who read streams without us.
 """
 
 from __future__ import annotations
