@@ -121,7 +121,7 @@ class Source(Protocol):
         """
 
     def read(self) -> AsyncIterator[Received]:
-        """Yield what arrives until `aclose`. Called once; must bound what it holds in bytes when not iterated."""
+        """Yield what arrives until `quiesce` or `aclose`. Called once; bounds what it holds when not iterated."""
 
     async def commit(self, origin: Origin, seq: int) -> None:
         """Everything of `origin` up to `seq` is on disk: tell the sender, in order.
@@ -140,7 +140,7 @@ class Source(Protocol):
         """
 
     async def quiesce(self) -> None:
-        """Stop taking new data and return when all that was taken is yielded; it may still be committed.
+        """Stop taking new data: `read` yields what was taken, and ends. It may still be committed or refused.
 
         Called once, before `aclose`.
         """

@@ -342,11 +342,12 @@ class Door:
         async for received in self._source.read():
             await self.take(received)
 
-    async def finish(self, limit: float) -> None:
-        """No new data; wait until all that was taken is answered, `limit` seconds at most."""
+    async def finish(self, reading: asyncio.Task[None], limit: float) -> None:
+        """No new data; wait until all that was taken is read and answered, `limit` seconds at most."""
         try:
             async with asyncio.timeout(limit):
                 await self._source.quiesce()
+                await asyncio.wait({reading})
                 await self._idle.wait()
         except TimeoutError:
             logger.warning("stopped before %d senders had their answer; they will send again", len(self._windows))

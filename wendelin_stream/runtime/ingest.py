@@ -57,7 +57,7 @@ class Ingest:
                 answering = tasks.create_task(door.answer(), name=f"{name}: answers")
                 reading = tasks.create_task(door.read(), name=f"{name}: reads")
                 await stop.wait()
-                await door.finish(drain)
+                await door.finish(reading, drain)
                 reading.cancel()
                 answering.cancel()
         finally:

@@ -57,10 +57,9 @@ class ScriptedSource:
     def __init__(self, *script: Received | Exception) -> None:
         self._script: deque[Received | Exception] = deque(script)
         self._changed = asyncio.Condition()
-        self._busy = False
         self.answers: list[Answer] = []
         self.taken = self.opened = self.closed = 0
-        self.quiet = False
+        self._quiet = False
 
     # --- for the test
 
@@ -101,29 +100,25 @@ class ScriptedSource:
     async def open(self) -> None:
         """Nothing to bind."""
         self.opened += 1
-        self.quiet = False
+        self._quiet = False
 
     async def read(self) -> AsyncIterator[Received]:
-        """What the script says, until `aclose`."""
+        """What the script says, until `quiesce` and its end, or `aclose`."""
         closed = self.closed
         while True:
             async with self._changed:
-                await self._changed.wait_for(lambda: bool(self._script) or self.closed > closed)
-            if self.closed > closed:
+                await self._changed.wait_for(lambda: bool(self._script) or self._quiet or self.closed > closed)
+            if self.closed > closed or not self._script:
                 return
             item = self._script.popleft()
             if isinstance(item, Exception):
                 raise item
-            self._busy = True
-            try:
-                yield item
-                self.taken += 1
-            finally:
-                self._busy = False
+            yield item
+            self.taken += 1
             await self._tell()
 
     async def commit(self, origin: Origin, seq: int) -> None:
-        """Write it down. Raises AssertionError if it says less than the last one, or comes after `aclose`."""
+        """Write it down. Raises AssertionError if it says less than the last one."""
         assert [seq] >= self.commits(origin)[-1:], f"{origin} was committed further than {seq}"
         self.answers.append(Answer(origin, seq))
         await self._tell()
@@ -136,9 +131,9 @@ class ScriptedSource:
         await self._tell()
 
     async def quiesce(self) -> None:
-        """Return when all is yielded."""
-        self.quiet = True
-        await self.until(lambda source: not source.left and not source._busy)
+        """Let `read` end when all is yielded."""
+        self._quiet = True
+        await self._tell()
 
     async def aclose(self) -> None:
         """End `read`."""

@@ -18,12 +18,16 @@ TURN = 0.004
 
 
 class Peer:
-    """The origin of what a connection brings; its text is the sender's address."""
+    """The origin of what a connection brings; its text is the sender's address.
 
-    __slots__ = ("name",)
+    refused: nothing more of it is to be stored, also what still waits to be taken.
+    """
+
+    __slots__ = ("name", "refused")
 
     def __init__(self, address: object) -> None:
         """address: as the socket names it: host, port and more, or something else."""
+        self.refused = False
         self.name = str(address or "?")
         if isinstance(address, tuple) and len(address) >= 2:
             self.name = f"[{address[0]}]:{address[1]}" if ":" in str(address[0]) else f"{address[0]}:{address[1]}"

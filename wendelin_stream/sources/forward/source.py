@@ -137,7 +137,8 @@ class ForwardSource:
     async def read(self) -> AsyncIterator[Received]:
         """Yield what arrives; ends after `quiesce` when all that had come is taken."""
         while (received := await self.queue.take()) is not None:
-            yield received
+            if not (isinstance(received.origin, Peer) and received.origin.refused):
+                yield received
 
     async def commit(self, origin: Origin, seq: int) -> None:
         """Acknowledge everything of the connection up to `seq`."""
@@ -146,7 +147,9 @@ class ForwardSource:
             connection.commit(seq)
 
     async def refuse(self, origin: Origin, seq: int, why: Exception) -> None:  # noqa: ARG002
-        """Close the connection: no ack for this unit or a later one."""
+        """Close the connection: no ack for this unit or a later one, and no more units of it from `read`."""
+        if isinstance(origin, Peer):
+            origin.refused = True
         connection = self._connections.get(origin)  # type: ignore[call-overload]
         if connection is not None:
             connection.refuse(why)
