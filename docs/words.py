@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from wendelin_stream import units
@@ -66,7 +66,7 @@ def type_words(schema: Mapping[str, Any]) -> str:
 
 
 def field_words(key: str, field: FieldInfo, schema: Mapping[str, Any]) -> str:
-    """The type of an option, with limits, and whether one will do where a list can stand."""
+    """The type of an option, with limits."""
     if key in TYPES:
         return TYPES[key]
     words = type_words(schema)
@@ -74,12 +74,12 @@ def field_words(key: str, field: FieldInfo, schema: Mapping[str, Any]) -> str:
     if known:
         limits = {name: getattr(one, name) for one in field.metadata for name in ("ge", "le") if hasattr(one, name)}
         words += bounds(*(known[1](limits[name]) if name in limits else None for name in ("ge", "le")))
-    return f"{type_words(schema['items'])}, or a {words}" if one_will_do(field, schema) else words
+    return words
 
 
-def one_will_do(field: FieldInfo, schema: Mapping[str, Any]) -> bool:
-    """Whether a list of one may be written as that one: a validator makes the list."""
-    return schema.get("type") == "array" and any(isinstance(one, BeforeValidator) for one in field.metadata)
+def one_will_do(schema: Mapping[str, Any]) -> bool:
+    """Whether a list of one may be written as that one."""
+    return any(one.get("type") == "array" for one in schema.get("anyOf", ()))
 
 
 def default_words(field: FieldInfo, schema: Mapping[str, Any]) -> str:
@@ -92,7 +92,7 @@ def default_words(field: FieldInfo, schema: Mapping[str, Any]) -> str:
     if known:
         return f"`{known[1](value)}`"
     if isinstance(value, tuple):
-        value = value[0] if one_will_do(field, schema) and len(value) == 1 else list(value)
+        value = value[0] if one_will_do(schema) and len(value) == 1 else list(value)
     simple = value if isinstance(value, bool | int | str | list) else str(value)
     written = yaml.safe_dump(simple, default_flow_style=True, width=1000).removesuffix("...\n").strip()
     return f"`{written}`"

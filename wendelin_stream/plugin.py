@@ -31,6 +31,10 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
+ONE_OR_MORE: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+"""JSON Schema of an option that takes one text or a list."""
+
+
 # --- doors -----------------------------------------------------------------------------------------
 
 Origin = Hashable

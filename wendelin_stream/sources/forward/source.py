@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from wendelin_stream.errors import ConfigError
-from wendelin_stream.plugin import Options, Origin, Received, SourceContext
+from wendelin_stream.plugin import ONE_OR_MORE, Options, Origin, Received, SourceContext
 from wendelin_stream.sources.forward.connection import Connection
 from wendelin_stream.sources.forward.decode import Limits
 from wendelin_stream.sources.forward.modes import Unit
@@ -60,7 +60,7 @@ class ForwardConfig(Options):
     """Options of the source `forward`."""
 
     insecure: bool = Field(False, description="allow addresses that other machines reach, without key or encryption")
-    listen: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+    listen: Annotated[tuple[str, ...], BeforeValidator(_as_list), WithJsonSchema(ONE_OR_MORE)] = Field(
         ("127.0.0.1:24224",), min_length=1, description="host:port to listen on, or a list of them"
     )
     heartbeat: bool = Field(True, description="answer UDP heartbeats on the same ports")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 from fractions import Fraction
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from string import Formatter
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from wendelin_stream.plugin import Options
+from wendelin_stream.plugin import ONE_OR_MORE, Options
 from wendelin_stream.units import Duration, Size
 
 _TAG_FIELDS: Final = {"name", "stem", "folder"}
 
 
 def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
+    patterns = (value,) if isinstance(value, str | Path) else value
+    if isinstance(patterns, list | tuple) and "" in patterns:
+        raise ValueError("an empty path is no pattern")
+    return patterns
 
 
 def _template(tag: str) -> str:
@@ -30,7 +33,7 @@ def _template(tag: str) -> str:
 class TailOptions(Options):
     """Which files, from where on, in what pieces."""
 
-    path: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)] = Field(
+    path: Annotated[tuple[Path, ...], BeforeValidator(_listed), WithJsonSchema(ONE_OR_MORE)] = Field(
         min_length=1, description="files to follow: one pattern or a list; * ? [..] and ** as in a shell"
     )
     tag: Annotated[str, Field(min_length=1), AfterValidator(_template)] = Field(

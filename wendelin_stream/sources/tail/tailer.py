@@ -46,7 +46,7 @@ class Tailer:
         self._files: dict[int, TailedFile] = {}
         self._open: dict[int, TailedFile] = {}
         self._turn: list[tuple[TailedFile, int]] = []
-        self._finder = Finder(options.path)
+        self._finder = Finder([str(pattern) for pattern in options.path])
         self._from_head = True
         self._next_scan = self._last_save = float("-inf")
         self._changed = self._urgent = self._unsaved = False
