@@ -21,7 +21,7 @@ from wendelin_stream import plugin
 from wendelin_stream.batch import NS, Batch, Gap, Item, Signal
 from wendelin_stream.config import PipelineSpec, load
 from wendelin_stream.plugin import OperatorContext, Options
-from wendelin_stream.runtime import pipeline as pipeline_module
+from wendelin_stream.runtime import step as step_module
 from wendelin_stream.runtime.log import Log
 from wendelin_stream.runtime.pipeline import Pipeline
 from wendelin_stream.store import Chunk, Flag, Part, StoreConfig, StreamReader
@@ -67,7 +67,7 @@ def total_is_a_plugin() -> Iterator[None]:
     load_plugin = plugin.load
     with (
         patch.object(plugin, "load", lambda group, name: Total if name == "total" else load_plugin(group, name)),
-        patch.object(pipeline_module, "SNAPSHOT_EVERY", 0.0),
+        patch.object(step_module, "SNAPSHOT_EVERY", 0.0),
     ):
         yield
 
@@ -162,14 +162,20 @@ async def interrupted(
     steps=st.sampled_from(sorted(PIPELINES)),
     stops=st.sets(st.integers(0, 11)),
     step_rows=st.sampled_from([1, 7, 100, 100_000]),
+    step_records=st.sampled_from([1, 2, 5000]),
 )
-def test_any_interruption_gives_the_same_stream(cut: list[Cut], steps: str, stops: set[int], step_rows: int) -> None:
+def test_any_interruption_gives_the_same_stream(
+    cut: list[Cut], steps: str, stops: set[int], step_rows: int, step_records: int
+) -> None:
     """Rows, times and gaps of the derived stream are equal to those of one run over everything."""
     parts = records(cut)
 
     async def both() -> None:
         whole = await uninterrupted(PIPELINES[steps], parts)
-        with patch.object(pipeline_module, "STEP_BYTES", step_rows * SIGNAL.row_bytes):
+        with (
+            patch.object(step_module, "STEP_BYTES", step_rows * SIGNAL.row_bytes),
+            patch.object(step_module, "STEP_RECORDS", step_records),
+        ):
             assert await interrupted(PIPELINES[steps], parts, sorted(stops)) == whole
 
     asyncio.run(both())

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from wendelin_stream.config import PipelineSpec
+from wendelin_stream.errors import BadData
 from wendelin_stream.plugin import OperatorContext
+from wendelin_stream.runtime.budget import Budget
 from wendelin_stream.runtime.log import Log
-from wendelin_stream.runtime.pipeline import Pipeline, Progress
+from wendelin_stream.runtime.pipeline import OUTPUT, Pipeline, Progress
 from wendelin_stream.runtime.supervisor import Health, supervise
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -33,6 +38,7 @@ class PipelineRunner:
     log: Log
     context: OperatorContext
     executor: Executor
+    budget: Budget = field(default_factory=lambda: Budget(OUTPUT))
     instances: dict[str, Instance] = field(default_factory=dict)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _unwatch: Callable[[], None] = lambda: None
@@ -44,10 +50,14 @@ class PipelineRunner:
     def _see(self, stream: str) -> None:
         if stream in self.instances or not self.spec.from_.matches(stream):
             return
-        target = self.spec.output(stream)
-        pipeline = Pipeline(self.spec, stream, target, self.log, self.context, self.executor, self._stop)
-        health = Health()
         name = f"pipeline {self.spec.name} on {stream}"
+        try:
+            target = self.spec.output(stream)
+        except BadData as why:
+            logger.error("%s cannot run: %s", name, why)  # noqa: TRY400 - the text says all
+            return
+        pipeline = Pipeline(self.spec, stream, target, self.log, self.context, self.executor, self._stop, self.budget)
+        health = Health()
         task = asyncio.create_task(supervise(name, pipeline.run, health, self._stop), name=name)
         self.instances[stream] = Instance(stream, target, pipeline.progress, health, task)
 

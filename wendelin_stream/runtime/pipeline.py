@@ -12,30 +12,30 @@ import hashlib
 import json
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from wendelin_stream.batch import Batch, Gap, Item, Signal
+from wendelin_stream.batch import Signal
 from wendelin_stream.config import PipelineSpec, build_operators, chain
-from wendelin_stream.errors import ConfigError
-from wendelin_stream.plugin import Bounded, Operator, OperatorContext, Paced
+from wendelin_stream.errors import ConfigError, Corrupt, Retry
+from wendelin_stream.plugin import Operator, OperatorContext
+from wendelin_stream.runtime.budget import Budget
 from wendelin_stream.runtime.log import Log
-from wendelin_stream.runtime.routing import rows_part
 from wendelin_stream.runtime.snapshots import Snapshots
-from wendelin_stream.store import Chunk, Flag, Part, StreamReader, StreamWriter, Ticket
+from wendelin_stream.runtime.step import Step, bounded, pacing_of, step_rows
+from wendelin_stream.store import Chunk, StreamReader, StreamWriter, Ticket
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-STEP_BYTES = 8 << 20
-"""Input that one step takes at most: bounds memory, and the work that a crash repeats."""
 
 UNDER_WAY = 4
 """Steps whose output is not durable yet: enough that computing and committing go on side by side."""
 
-SNAPSHOT_EVERY = 1.0
-"""Seconds between two steps where each needs a snapshot."""
+OUTPUT = 64 << 20
+"""Bytes of rows that are read, and output that is not durable yet."""
 
 POLL = 1.0
 """Seconds after which an input is looked at without being told, for writers in other processes."""
@@ -53,58 +53,6 @@ def producer_id(made_by: dict[str, Any]) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
-def run_chain(operators: Sequence[Operator], items: Iterable[Item]) -> Iterator[Item]:
-    """Drive items through all operators, in order."""
-    for operator in operators:
-        items = _through(operator, items)
-    return iter(items)
-
-
-def _through(operator: Operator, items: Iterable[Item]) -> Iterator[Item]:
-    for item in items:
-        yield from operator.on_gap(item) if isinstance(item, Gap) else operator.on_batch(item)
-
-
-def bounded(operators: Sequence[Operator]) -> bool:
-    """Whether all of them can be brought back by feeding them their latest input again."""
-    return all(isinstance(operator, Bounded) for operator in operators)
-
-
-def resume_row(operators: Sequence[Operator], consumed: int) -> int:
-    """The input row from which fresh operators, fed again up to `consumed`, yield nothing and stand as these do."""
-    pending = [operator.pending() if isinstance(operator, Bounded) else None for operator in operators]
-    return min([row for row in pending if row is not None], default=consumed)
-
-
-def to_parts(items: Iterable[Item], after_gap: bool) -> tuple[list[Part], bool]:
-    """Records of the output, and whether a gap waits for the next row to stand before.
-
-    Rows that continue the record before them exactly (same anchor, next index) share it.
-    """
-    parts: list[Part] = []
-    last: Batch | None = None
-    for item in items:
-        if isinstance(item, Gap):
-            after_gap, last = True, None
-            continue
-        part = rows_part(item, Flag.GAP if after_gap else Flag(0))
-        if last is not None and _continues(last, item):
-            parts[-1] = _merged(parts[-1], part)
-        else:
-            parts.append(part)
-        after_gap, last = False, item
-    return parts, after_gap
-
-
-def _continues(last: Batch, item: Batch) -> bool:
-    return item.signal.rate is not None and (item.anchor, item.index) == (last.anchor, last.index + len(last))
-
-
-def _merged(first: Part, second: Part) -> Part:
-    data = (*first.data, *second.data)
-    return Part(data, first.count + second.count, first.t_first, second.t_last, first.row, first.flags)
-
-
 @dataclass(slots=True)
 class Progress:
     """What an instance has done, for `status` and the log."""
@@ -118,7 +66,10 @@ class Progress:
 
 @dataclass(slots=True)
 class Pipeline:
-    """One instance. `run` goes on from what the output holds; call it again after a failure."""
+    """One instance. `run` goes on from what the output holds; call it again after a failure.
+
+    budget: bytes of rows that are read and output that is not durable yet; shared by all instances of a daemon.
+    """
 
     spec: PipelineSpec
     source: str
@@ -127,12 +78,14 @@ class Pipeline:
     context: OperatorContext
     executor: Executor
     stop: asyncio.Event
+    budget: Budget = field(default_factory=lambda: Budget(OUTPUT))
     progress: Progress = field(default_factory=Progress)
+    _work: Future[Any] | None = None
 
     async def run(self) -> None:
         """Read, compute, append, until `stop` is set and the input is used up.
 
-        Raises ConfigError where the user must act, Retry or Corrupt from the output's disk.
+        Raises ConfigError where the user must act, Corrupt for a damaged stream, Retry from the output's disk.
         """
         reader = await self.log.reader(self.source)
         news = self.log.follow(self.source)
@@ -140,7 +93,10 @@ class Pipeline:
             await self._run(reader, news)
         finally:
             self.log.unfollow(self.source, news)
-            reader.close()
+            if self._work is None:
+                reader.close()
+            else:  # a step that was abandoned may read on for a moment
+                self._work.add_done_callback(lambda _: reader.close())
 
     async def _run(self, reader: StreamReader, news: asyncio.Event) -> None:
         if reader.signal is None and self.spec.from_.literal is None:
@@ -152,42 +108,56 @@ class Pipeline:
                 where=f"pipelines.{self.spec.name}.from",
                 hint="give its policy a codec, or narrow the pattern",
             )
-        operators = build_operators(self.spec, self.context)
-        signal = chain(operators, reader.signal, self.spec)
+        operators, signal = await self._in_thread(self._operators, reader.signal)
         made_by = definition(self.spec, self.source, signal)
         producer = producer_id(made_by)
         writer = await self.log.writer(self.target, "rows", signal, {**made_by, "producer": producer})
+        await self.log.settled()  # what an earlier run of ours has appended is decided: it is there, or it is not
         pacing = pacing_of(operators)
         step = Step(reader, operators, start_row(writer, reader), step_rows(reader.signal, pacing))
         if not bounded(operators):
             folder = self.log.path / "pipelines" / self.spec.name / self.target
-            await asyncio.to_thread(step.use, Snapshots(folder), writer.last() is not None)
-        loop = asyncio.get_running_loop()
-        under_way: deque[asyncio.Future[Ticket]] = deque()
+            await self._in_thread(step.use, Snapshots(folder), writer.last() is not None)
         self.progress.state = "running"
+        appends = Appends(self.log, writer, self.budget, news)
         try:
-            while await self._input(reader, news, step, pacing):
-                chunk = await loop.run_in_executor(self.executor, step.run, producer)
-                self._count(reader, step)
-                if chunk is None:
-                    continue
-                while under_way and (under_way[0].done() or len(under_way) == UNDER_WAY):
-                    await under_way.popleft()  # nothing may be appended behind one that failed
-                under_way.append(self.log.append(writer, chunk))
-            while under_way:
-                await under_way.popleft()
+            while await self._input(reader, news, step, pacing, appends):
+                size = min(reader.rows - step.row, step.max_rows) * reader.row_bytes
+                await self.budget.take(size)
+                try:
+                    chunk = await self._in_thread(step.run, producer)
+                    self._count(reader, step)
+                    if chunk is not None:
+                        await appends.add(chunk)
+                finally:
+                    self.budget.give(size)
+            await appends.landed()
+        except asyncio.CancelledError:
+            step.abandon()
+            raise
         finally:
-            for ticket in under_way:
-                if not ticket.cancel():
-                    ticket.exception()  # it failed like the one before it; the rows come again
+            appends.forget()
             self.progress.state = "stopped"
 
-    async def _input(self, reader: StreamReader, news: asyncio.Event, step: Step, pacing: tuple[float, int]) -> bool:
-        """Wait until there are rows to work on; False when it is time to go."""
+    def _operators(self, signal: Signal) -> tuple[list[Operator], Signal]:
+        """New operators and what they make of such an input. Loads models: for a thread."""
+        operators = build_operators(self.spec, self.context)
+        return operators, chain(operators, signal, self.spec)
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call it in a worker thread, and remember it there: a thread cannot be cancelled."""
+        work = self._work = self.executor.submit(function, *arguments)
+        return await asyncio.wrap_future(work)
+
+    async def _input(
+        self, reader: StreamReader, news: asyncio.Event, step: Step, pacing: tuple[float, int], appends: Appends
+    ) -> bool:
+        """Wait until there are rows to work on; False when it is time to go. Raises Retry if an append has failed."""
         max_wait, max_rows = pacing
         waited = False
         while True:
             news.clear()
+            appends.check()
             reader.refresh()
             fresh = reader.rows - step.row
             if fresh > 0 and (waited or fresh >= max_rows or not max_wait or self.stop.is_set()):
@@ -212,6 +182,54 @@ class Pipeline:
         self.progress.lag_rows = reader.rows - step.row
 
 
+class Appends:
+    """What was appended to the output and is not durable yet, in order. `news` is set when one of it has failed."""
+
+    def __init__(self, log: Log, writer: StreamWriter, budget: Budget, news: asyncio.Event) -> None:
+        self._log, self._writer, self._budget, self._news = log, writer, budget, news
+        self._under_way: deque[asyncio.Future[Ticket]] = deque()
+
+    async def add(self, chunk: Chunk) -> None:
+        """Append a chunk, if none before it has failed: there must be no hole. Raises Retry."""
+        while len(self._under_way) == UNDER_WAY:
+            await asyncio.wait({self._under_way[0]})
+            self.check()
+        self.check()
+        size = sum(len(piece) for part in chunk.parts for piece in part.data)
+        self._budget.add(size)
+        append = self._log.append(self._writer, chunk)
+        append.add_done_callback(lambda _: self._decided(append, size))
+        self._under_way.append(append)
+
+    def check(self) -> None:
+        """Forget what is durable. Raises Retry if one has failed, also if one before it still waits for its sync."""
+        try:
+            for append in self._under_way:
+                if append.done():
+                    append.result()
+        except Corrupt as stopped:  # opened anew the stream is repaired, or says what is wrong with it
+            raise Retry(str(stopped)) from stopped
+        while self._under_way and self._under_way[0].done():
+            self._under_way.popleft()
+
+    async def landed(self) -> None:
+        """Wait until all is durable. Raises Retry."""
+        while self._under_way:
+            await asyncio.wait({self._under_way[0]})
+            self.check()
+
+    def forget(self) -> None:
+        """Nobody waits for the rest: it becomes durable, or it fails and its rows come again."""
+        for append in self._under_way:
+            if not append.cancel():
+                append.exception()
+
+    def _decided(self, append: asyncio.Future[Ticket], size: int) -> None:
+        self._budget.give(size)
+        if not append.cancelled() and append.exception() is not None:
+            self._news.set()
+
+
 async def first_of(news: asyncio.Event, stop: asyncio.Event, seconds: float) -> None:
     """Return when either event is set, or after `seconds`."""
     waits = [asyncio.ensure_future(news.wait()), asyncio.ensure_future(stop.wait())]
@@ -224,63 +242,17 @@ async def first_of(news: asyncio.Event, stop: asyncio.Event, seconds: float) -> 
 
 
 def start_row(writer: StreamWriter, reader: StreamReader) -> int:
-    """Where to begin: at the checkpoint in the output's last record, or at the input's first kept row."""
+    """Where to begin: at the checkpoint in the output's last record, or at the input's first kept row.
+
+    Raises ConfigError if the checkpoint is behind the input's end: it is not the input that the output was made of.
+    """
     last = writer.last()
-    assert reader.signal is not None
-    first_kept = -(-reader.start // reader.signal.row_bytes)
-    return first_kept if last is None else max(int(last["position"]), first_kept)
-
-
-def pacing_of(operators: Sequence[Operator]) -> tuple[float, int]:
-    """How long to let rows gather before a step (s), and how many make waiting useless."""
-    paced = [operator for operator in operators if isinstance(operator, Paced)]
-    if not bounded(operators):
-        return SNAPSHOT_EVERY, 1 << 62
-    if not paced:
-        return 0.0, 1
-    return max(float(operator.max_wait) for operator in paced), max(operator.max_rows for operator in paced)
-
-
-def step_rows(signal: Signal, pacing: tuple[float, int]) -> int:
-    """Rows that one step takes at most: bounded in bytes, and in calls of an operator that works by the batch."""
-    by_bytes = max(1, STEP_BYTES // signal.row_bytes)
-    max_wait, max_rows = pacing
-    return min(by_bytes, 16 * max_rows) if max_wait else by_bytes
-
-
-class Step:
-    """The synchronous part: takes rows from the reader, returns what to append. Runs in a worker thread."""
-
-    def __init__(self, reader: StreamReader, operators: Sequence[Operator], row: int, max_rows: int) -> None:
-        self._reader = reader
-        self._operators = operators
-        self._max_rows = max_rows
-        self._after_gap = False
-        self._snapshots: Snapshots | None = None
-        self.row = row
-        self.rows_in = 0
-        self.rows_out = 0
-
-    def run(self, producer: int) -> Chunk | None:
-        """One step over at most `max_rows` rows; None if nothing came out."""
-        parts, self._after_gap = to_parts(run_chain(self._operators, self._take()), self._after_gap)
-        if not parts:
-            return None
-        self.rows_out += sum(part.count for part in parts)
-        if self._snapshots is None:
-            return Chunk(parts, producer=producer, position=resume_row(self._operators, self.row))
-        self._snapshots.save(self.row, self._operators, self._after_gap)
-        return Chunk(parts, producer=producer, position=self.row)
-
-    def use(self, snapshots: Snapshots, resume: bool) -> None:
-        """Checkpoint with snapshots, beginning with the one of the row to resume from. Raises Corrupt if it is gone."""
-        self._snapshots = snapshots
-        if resume:
-            self._after_gap = snapshots.restore(self.row, self._operators)
-
-    def _take(self) -> Iterator[Item]:
-        for item in self._reader.items(self.row, self._max_rows):
-            yield item
-            if isinstance(item, Batch):
-                self.row = item.position + len(item)
-                self.rows_in += len(item)
+    if last is None:
+        return reader.first_row
+    row = int(last["position"])
+    if row > reader.rows:
+        raise ConfigError(
+            f"stream {writer.name} was made of {row} rows of {reader.name}, which has {reader.rows}",
+            hint="the input is not the one it was: move the output out of the store, and it is made again",
+        )
+    return max(row, reader.first_row)

@@ -59,6 +59,11 @@ class Snapshots:
                 other.unlink()
         return after_gap
 
+    def clear(self) -> None:
+        """Remove all: the output begins anew, and what is there belongs to an earlier one."""
+        for path in self._all():
+            path.unlink()
+
     def _path(self, row: int) -> Path:
         return self._folder / f"{row:020d}.npz"
 
