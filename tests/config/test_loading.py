@@ -124,11 +124,3 @@ def test_specs_can_be_made_in_python():
     assert policy.match.matches("a.b")
     with pytest.raises(ValueError, match="at least 1 item"):
         PipelineSpec(name="p", from_="a.*", do=(), into="{stream}.x")
-
-
-def test_patterns_of_a_tail_source_count_from_their_file(write: Callable[..., Path], tmp_path: Path):
-    """One or several, as every other path; not from where the daemon happens to be started."""
-    text = "store: {path: s}\nsources: {a: {type: tail, path: wav/*.wav, tag: t}, b: {type: tail, path: [x, /y/**], tag: t}}"
-    config = load([write(text, "etc/c.yaml")])
-    assert config.sources["a"].options.path == (tmp_path / "etc/wav/*.wav",)
-    assert config.sources["b"].options.path == (tmp_path / "etc/x", Path("/y/**"))
