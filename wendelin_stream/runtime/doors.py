@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from wendelin_stream.config import SourceSpec
 from wendelin_stream.plugin import Source, SourceContext
 from wendelin_stream.runtime.ingest import Ingest
 from wendelin_stream.runtime.supervisor import Health, supervise
+
+logger = logging.getLogger(__name__)
+
+CUT_OFF = 0.3
+"""Seconds for the clean-up of a source that is cut off."""
 
 
 @dataclass(slots=True)
@@ -50,11 +56,18 @@ class DoorRunner:
         finally:
             await source.aclose()
 
-    async def close(self) -> None:
-        """Stop taking, answer what is under way, release the address."""
+    async def close(self, limit: float | None = None) -> None:
+        """Stop taking, answer what is under way, release the address; cut it short after `limit` seconds.
+
+        May be called again, also while an earlier call was cancelled.
+        """
         self._stop.set()
         if self._task is not None:
-            await self._task
+            _, late = await asyncio.wait({self._task}, timeout=limit)
+            if late:
+                logger.warning("source %s did not end in %g s and is cut off", self.spec.name, limit)
+                self._task.cancel()
+                await asyncio.wait({self._task}, timeout=CUT_OFF)
         if self._source is not None:
-            await self._source.aclose()
-            self._source = None
+            source, self._source = self._source, None
+            await source.aclose()

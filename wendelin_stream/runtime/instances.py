@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from wendelin_stream.config import PipelineSpec
+from wendelin_stream.config import Config, PipelineSpec
+from wendelin_stream.config.flows import in_order_of_flow
 from wendelin_stream.errors import BadData
 from wendelin_stream.plugin import OperatorContext
 from wendelin_stream.runtime.budget import Budget
@@ -61,6 +62,12 @@ class PipelineRunner:
         task = asyncio.create_task(supervise(name, pipeline.run, health, self._stop), name=name)
         self.instances[stream] = Instance(stream, target, pipeline.progress, health, task)
 
+    def revive(self) -> None:
+        """Try again with what was parked: somebody may have mended it."""
+        for stream in [name for name, one in self.instances.items() if one.health.state == "parked"]:
+            del self.instances[stream]
+            self._see(stream)
+
     async def close(self, limit: float) -> None:
         """Let the instances use up their input, `limit` seconds at most; what is left is done after the next start."""
         self._unwatch()
@@ -72,3 +79,9 @@ class PipelineRunner:
         for task in late:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def in_order(config: Config, runners: Mapping[str, PipelineRunner]) -> list[PipelineRunner]:
+    """The runners so that each comes behind those whose output it reads."""
+    names, _ = in_order_of_flow(config)
+    return [runners[name] for name in dict.fromkeys([*names, *runners]) if name in runners]

@@ -41,11 +41,14 @@ class Log:
     async def recover(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Open every stream that is there. A damaged one is reported and left alone, the others go on."""
         names = await asyncio.to_thread(stream_names, self.path)
-        with ThreadPoolExecutor(8, thread_name_prefix="recover") as pool:
-            opening = [self._recover(name, pool) for name in names]
-            for done, opened in enumerate(asyncio.as_completed(opening)):
-                await opened
-                progress(done + 1, len(names))
+        pool = ThreadPoolExecutor(8, thread_name_prefix="recover")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for name in names:
+                    task = tasks.create_task(self._recover(name, pool), name=f"recover {name}")
+                    task.add_done_callback(lambda _: progress(len(self.writers) + len(self.broken), len(names)))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # who stops meanwhile does not wait for thousands
         self._names.update(names)
 
     async def _recover(self, name: str, pool: ThreadPoolExecutor) -> None:

@@ -17,6 +17,10 @@ class Changes:
     stop: frozenset[str]
     start: frozenset[str]
 
+    def with_again(self, names: frozenset[str]) -> Changes:
+        """The same, and those of `names` that stay are stopped and started."""
+        return Changes(self.stop | names, self.start | (names - self.stop))
+
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     """What differs between two sections."""
@@ -44,3 +48,11 @@ def refuse_fixed(old: Config, new: Config) -> None:
     """Raise ConfigError if the new configuration wants what only a restart can give."""
     if new.store != old.store:
         raise ConfigError("the store section cannot change while the daemon runs", where="store", hint="restart it")
+
+
+def told(sources: Changes, pipelines: Changes) -> str:
+    """One line about what a reload stopped and started."""
+    words = ("sources stopped", "sources started", "pipelines stopped", "pipelines started")
+    names = (sources.stop, sources.start, pipelines.stop, pipelines.start)
+    parts = [f"{word}: {', '.join(sorted(group))}" for word, group in zip(words, names, strict=True) if group]
+    return "; ".join(parts) or "nothing changed"
