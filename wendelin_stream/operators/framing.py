@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from wendelin_stream.batch import NS, Batch, Signal, ticks
 from wendelin_stream.errors import ConfigError
 
+PIECE = 2**12
+"""Rows that are sorted into lines at a time: read once from memory, and for each further channel from the cache."""
+
 State = Mapping[str, NDArray[Any]]
 
 
@@ -124,7 +127,9 @@ class RowBuffer:
         if self.first + self.held + count > self.lines.shape[1]:
             self.restore(self.lines[:, self.first : self.first + self.held])
         end = self.first + self.held
-        self.lines[:, end : end + count] = rows[:count].T
+        for start in range(0, count, PIECE):
+            piece = rows[start : min(start + PIECE, count)]
+            self.lines[:, end + start : end + start + len(piece)] = piece.T
         self.held += count
         return count
 

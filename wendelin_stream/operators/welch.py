@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
+from math import floor, prod
 from typing import Any, Literal
 
 import numpy as np
@@ -166,16 +166,10 @@ class Welch:
         return declared
 
     def on_batch(self, batch: Batch) -> Iterable[Item]:
-        """The spectra that the batch completes."""
+        """The spectra that the batch completes, side by side."""
         self._timeline.add(batch)
-        found: list[Item] = []
-        taken = self._buffer.fill(batch.rows, self._span)
-        while groups := self._complete():
-            origins, spectra = self._context.run(self._spectra, groups)
-            if origins:
-                found += self._emitter.batches(origins, spectra, batch.stride)
-            taken += self._buffer.fill(batch.rows[taken:], self._span)
-        return found
+        origins, spectra = self._context.run(self._spectra, batch.rows)
+        return self._emitter.batches(origins, spectra, batch.stride) if origins else []
 
     def on_gap(self, gap: Gap) -> Iterable[Item]:
         """Forget the unfinished spectrum."""
@@ -202,23 +196,27 @@ class Welch:
             done = (done + count) % average
         return groups
 
-    def _spectra(self, groups: Sequence[int]) -> tuple[list[Origin], NDArray[Any]]:
-        """Transform these groups; the spectra that they complete (n, channels, bins), and the row where each begins."""
-        first = self._buffer.first // self._cut.hop
-        squares = self._transform.squares(self._segments[:, first : first + sum(groups)], groups)
-        power = np.empty(((self._done + sum(groups)) // self._config.average, squares.shape[1], self._cut.bins))
+    def _spectra(self, rows: NDArray[Any]) -> tuple[list[Origin], NDArray[Any]]:
+        """The spectra that these rows complete (n, channels, bins), and the row where each begins."""
+        segments = (self._buffer.held + len(rows) - self._cut.nperseg) // self._cut.hop + 1
+        count = (self._done + max(0, segments)) // self._config.average
+        spectra = np.empty((count, rows.shape[1], self._cut.bins), self._config.dtype)
         origins: list[Origin] = []
-        for size, part in zip(groups, squares, strict=True):
-            self._add(part)
-            self._done += size
-            if self._done == self._config.average:
-                self._finish(power[len(origins)])
-                origins.append(self._timeline.at(self._start))
-                self._start += self._step
-        power *= self._scale
-        self._timeline.forget(self._start)
-        self._buffer.drop(sum(groups) * self._cut.hop)
-        return origins, power.astype(self._config.dtype, copy=False)
+        taken = self._buffer.fill(rows, self._span)
+        while groups := self._complete():
+            first = self._buffer.first // self._cut.hop
+            squares = self._transform.squares(self._segments[:, first : first + sum(groups)], groups)
+            for size, part in zip(groups, squares, strict=True):
+                self._add(part)
+                self._done += size
+                if self._done == self._config.average:
+                    spectra[len(origins)] = self._average()
+                    origins.append(self._timeline.at(self._start))
+                    self._start += self._step
+            self._timeline.forget(self._start)
+            self._buffer.drop(sum(groups) * self._cut.hop)
+            taken += self._buffer.fill(rows[taken:], self._span)
+        return origins, spectra
 
     def _add(self, squares: NDArray[np.float64]) -> None:
         """Take in a group: the mean needs the sum only, the median each of its groups of one segment."""
@@ -227,14 +225,14 @@ class Welch:
         else:
             self._sums.append(squares)
 
-    def _finish(self, power: NDArray[np.float64]) -> None:
-        """Write the sum or median of the segments' power into `power` (channels, bins), and start anew."""
-        if self._config.averaging == "mean":
-            np.add(self._sums[0][:, 0::2], self._sums[0][:, 1::2], out=power)
-        else:
-            np.median([squares[:, 0::2] + squares[:, 1::2] for squares in self._sums], axis=0, out=power)
+    def _average(self) -> NDArray[np.float64]:
+        """The spectrum (channels, bins) of the segments that were added; start anew."""
+        powers = [squares[:, 0::2] + squares[:, 1::2] for squares in self._sums]
+        power = powers[0] if self._config.averaging == "mean" else np.median(powers, axis=0)
         self._done = 0
         self._sums.clear()
+        power *= self._scale
+        return power
 
     def pending(self) -> int | None:
         """The first row of the unfinished spectrum."""
@@ -270,6 +268,7 @@ class Transform:
         self._ramp = (ramp / np.linalg.norm(ramp)).astype(self.real)
         self._per_row = self.real.type(1 / cut.nperseg)
         self._work = np.empty(max(2 * BLOCK, cut.nperseg), self.real)
+        self._bins = np.empty(len(self._work) if self.real == np.float64 else 0, np.complex128)
 
     def squares(self, segments: NDArray[Any], groups: Sequence[int]) -> NDArray[np.float64]:
         """Sums over groups of segments of the squares of real and imaginary parts, in turn.
@@ -301,9 +300,17 @@ class Transform:
             if self._detrend == "linear":
                 work -= np.einsum("cnk,k->cn", work, self._ramp)[..., np.newaxis] * self._ramp
             np.multiply(work, self._window, out=work)
-        spectra = scipy.fft.rfft(work, axis=-1, overwrite_x=True)
+        spectra = self._rfft(work)
         parts: NDArray[Any] = spectra.view(self.real)[..., : 2 * self._cut.bins]
         return parts
+
+    def _rfft(self, work: NDArray[Any]) -> NDArray[Any]:
+        """NumPy's transform of doubles is faster than SciPy's, not least for writing into work space; its transform
+        of floats is several times slower."""
+        if self.real == np.float32:
+            return np.asarray(scipy.fft.rfft(work, axis=-1))
+        shape = (*work.shape[:2], self._cut.nperseg // 2 + 1)
+        return np.fft.rfft(work, axis=-1, out=self._bins[: prod(shape)].reshape(shape))
 
 
 def _numpy_context() -> Context:
