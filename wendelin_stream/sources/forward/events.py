@@ -115,7 +115,7 @@ def walk(data: memoryview, count: int | None = None) -> Iterator[Index]:
     try:
         while left:
             try:
-                for _ in repeat(None, min(left, STRETCH + 1 - len(bounds))):
+                for _ in repeat(None, min(left, STRETCH) + 1 - len(bounds)):
                     skip()
                     append(tell())
             except msgpack.OutOfData:
