@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
-from wendelin_stream.batch import Signal
+from wendelin_stream.batch import Signal, ticks
 from wendelin_stream.config import load
 from wendelin_stream.plugin import OperatorContext
 from wendelin_stream.runtime.log import Log
@@ -26,6 +26,7 @@ from wendelin_stream.runtime.pipeline import Pipeline
 from wendelin_stream.store import Chunk, Part, StoreConfig, StreamReader
 
 CHANNELS, ROWS, BLOCK = 6, 1 << 22, 8192
+RATE = Fraction(25_600)
 ROUNDS = 3
 
 CONFIG = """
@@ -54,11 +55,11 @@ async def ours(folder: Path, rows: np.ndarray, nperseg: int) -> float:
     config_file.write_text(CONFIG.format(store=folder / "store", nperseg=nperseg))
     config = load([config_file])
     log = Log(folder / "store", StoreConfig(keep_free="0 B"))
-    signal = Signal(rows.dtype, tuple(f"ch{n}" for n in range(CHANNELS)), rate=Fraction(25_600))
+    signal = Signal(rows.dtype, tuple(f"ch{n}" for n in range(CHANNELS)), rate=RATE)
     writer = await log.writer("bench", "rows", signal)
     parts = [
-        Part([np.ascontiguousarray(rows[first : first + BLOCK]).view(np.uint8).reshape(-1).data], BLOCK, row=first)
-        for first in range(0, ROWS, BLOCK)
+        Part([record.view(np.uint8).reshape(-1).data], BLOCK, ticks(first, RATE), ticks(first + BLOCK - 1, RATE), first)
+        for first, record in zip(range(0, ROWS, BLOCK), np.split(rows, ROWS // BLOCK), strict=True)
     ]
     await log.append(writer, Chunk(parts))
     stop = asyncio.Event()

@@ -180,6 +180,19 @@ def test_items_over_many_records_and_segments(store_path):
         np.testing.assert_array_equal(reader.slice(8_190, 8_195), samples(8_190, 5))
 
 
+def test_records_on_one_time_base_are_one_batch(store_path):
+    """Small records cost operators nothing: they come together until a clock jumps or a mebibyte is full."""
+    late = [(k * 70_000, 70_000, 5 if k < 3 else 99) for k in range(5)]  # 560 kB each; row 210 000 comes 94 ns late
+    chunks = [Chunk([rows(first, n, anchor + ticks(first, RATE), row=first)]) for first, n, anchor in late]
+    with filled(store_path, chunks, VIBRATION) as reader:
+        found = list(reader.items(10, 349_000))
+        assert [(item.anchor, item.index, item.position, len(item)) for item in found] == [
+            (5, 10, 10, 139_990),
+            (5, 140_000, 140_000, 70_000),
+            (99, 210_000, 210_000, 139_010),
+        ]
+
+
 def test_read_is_clipped_to_what_is_durable(store_path):
     with Store(store_path, SMALL) as store:
         writer = store.writer("a", "bytes")

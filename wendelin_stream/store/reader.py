@@ -34,6 +34,7 @@ from wendelin_stream.store.view import View
 DATA_RESERVE = 16 * 2**30
 INDEX_RESERVE = 2**30
 _BLOCK = 1024  # index records that `items` looks at together
+_RUN = 2**20  # bytes of records that it makes one batch of, or one record more
 _TRIES = 100
 
 
@@ -151,30 +152,36 @@ class StreamReader:
         return window.view(self.signal.dtype).reshape(-1, *self.signal.shape)
 
     def items(self, start_row: int, max_rows: int) -> Iterator[Item]:
-        """Batches, one for each record, from row `start_row` on, at most `max_rows` rows in all; Gaps between them.
+        """Batches from row `start_row` on, at most `max_rows` rows in all; Gaps between them.
 
-        A record that was flagged as following a hole comes with a `Gap` before it, unless reading starts behind its
-        first row. Rows are views of the files. Raises ConfigError for an untyped stream.
+        Records that follow each other on one time base are one batch, of about `_RUN` bytes at most. A record that was
+        flagged as following a hole comes with a `Gap` before it, unless reading starts behind its first row. Rows are
+        views of the files. Raises ConfigError for an untyped stream.
         """
         signal = self._typed()
-        start = row = max(start_row, self.first_row)
+        start = run = row = max(start_row, self.first_row)
         stop = min(row + max_rows, self.rows)
         if row >= stop:
             return
         number = self._record_of(row)
-        before = self._row_record_before(number)
+        before, base = self._row_record_before(number), (0, 0)
         while row < stop:
             for record in self.index(number, number + _BLOCK):
                 first, count = int(record["offset"]) // self.row_bytes, int(record["length"]) // self.row_bytes
                 if count == 0:
                     continue
                 if first >= stop:
-                    return
-                if int(record["flags"]) & Flag.GAP and first >= start:
+                    break
+                gap = int(record["flags"]) & Flag.GAP and first >= start
+                found = self._time_base(signal, record, first)
+                if run < row and (gap or found != base or (row - run) * self.row_bytes >= _RUN):
+                    yield self._batch(signal, base, run, row)
+                    run = row
+                if gap:
                     yield self._gap(signal, before, record, first)
-                yield self._batch(signal, record, first, row, min(stop, first + count))
-                row, before = first + count, record
+                row, base, before = min(stop, first + count), found, record
             number += _BLOCK
+        yield self._batch(signal, base, run, row)
 
     def row_at(self, time: int) -> int:
         """First row that may be at or after `time` (ns UTC); `rows` if there is none. Raises ConfigError if untyped.
@@ -267,15 +274,17 @@ class StreamReader:
             start = anchor + ticks(index + int(before["length"]) // self.row_bytes, signal.rate)
         return Gap(min(start, stop), stop, row)
 
-    def _batch(self, signal: Signal, record: np.void, first: int, start: int, stop: int) -> Batch:
-        """Rows `start` to `stop` of a record that begins at row `first`."""
-        start = max(start, first)
-        rows = self.slice(start, stop)
+    def _time_base(self, signal: Signal, record: np.void, first: int) -> tuple[int, int]:
+        """Anchor and the index of the stream's row 0, as a record says that begins at row `first`."""
         if signal.rate is None:
-            return Batch(signal, rows, position=start)
+            return 0, 0
         index = int(record["row"])
-        anchor = int(record["t_first"]) - ticks(index, signal.rate)
-        return Batch(signal, rows, anchor, index + start - first, start)
+        return int(record["t_first"]) - ticks(index, signal.rate), index - first
+
+    def _batch(self, signal: Signal, base: tuple[int, int], start: int, stop: int) -> Batch:
+        """Rows `start` to `stop`, all on one time base."""
+        anchor, index = base
+        return Batch(signal, self.slice(start, stop), anchor, 0 if signal.rate is None else index + start, start)
 
     def _row_within(self, signal: Signal, record: np.void, first: int, count: int, time: int) -> int:
         """First row of a record at or after `time`, counted from the record's first; 0 if none is."""
