@@ -135,7 +135,7 @@ class Stream:
             yield whole[start : start + rows]
 
     def items(self, start: int, stop: int) -> Iterator[Item]:
-        """Rows start to stop of `array` as operators take them: a `Batch` for rows on one time base, a `Gap` for a hole."""
+        """Rows start to stop of `array` as operators take them: a `Batch` for each time base, a `Gap` for each hole."""
         self.rows_only("items()")
         return self.reader.items(self.reader.first_row + start, stop - start)
 
