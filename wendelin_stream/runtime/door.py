@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from wendelin_stream.batch import NS, Batch, Signal
+from wendelin_stream.batch import NS, Signal
 from wendelin_stream.config import Policy
 from wendelin_stream.errors import BadData, ConfigError, Retry, WendelinStreamError
 from wendelin_stream.plugin import Blob, Codec, Events, Origin, Received, Rejected, Source
@@ -23,13 +23,13 @@ from wendelin_stream.runtime.deadletter import DeadLetter
 from wendelin_stream.runtime.log import Log
 from wendelin_stream.runtime.routing import (
     Decoding,
-    continuity,
+    Records,
     decode_blob,
     decode_events,
     expected_time,
     kind_without_codec,
     raw_part,
-    rows_part,
+    to_records,
 )
 from wendelin_stream.store import Chunk, Part, StreamWriter, Ticket
 
@@ -59,20 +59,6 @@ class Flow:
     writer: StreamWriter | None = None
     due: int | None = None
     _setbacks: int = 0
-
-    def parts(self, batches: Iterable[Batch], jitter: int) -> tuple[list[Part], int | None]:
-        """The records of the next rows, flagged where their time is not the expected one, and where the next are due.
-
-        jitter: ns that a time may be off.
-        """
-        parts, due = [], self.due
-        for batch in batches:
-            if batch.signal.rate is None:
-                parts.append(rows_part(batch))
-            else:
-                parts.append(rows_part(batch, continuity(due, batch.time(0), jitter)))
-                due = batch.time(len(batch))
-        return parts, due
 
     def setback(self) -> Callable[[], None]:
         """What to call if the rows that are appended next do not become durable.
@@ -213,35 +199,25 @@ class Door:
     ) -> tuple[Rejected, ...]:
         body = self._joined(received) if isinstance(received.body, Blob) else received.body
         flow = target.flow
-        decoding = await self._decode(codec, body, received.t_arrival, self._signal(flow))
+        jitter = int(target.policy.max_jitter * NS)
+        work = partial(decoded, codec, body, received.t_arrival, self._signal(flow), jitter)
+        decoding, records = await asyncio.to_thread(work) if heavy(body) else work()
         position = 0
         if isinstance(body, Blob) and body.offset is not None:
             position = body.offset + decoding.used
             delivery.seq = position  # a begun row is not durable: do not tell the source that it is
             self._keep_rest(received.origin, body, decoding.used)
-        if not decoding.batches:
+        if records is None:
             return decoding.rejected
         try:
-            writer = await self._row_writer(flow, decoding.batches[0].signal)
+            writer = await self._row_writer(flow, records.signal)
         except ConfigError as why:
             return (Rejected(bytes(body.data), str(why)),)
-        parts, due = flow.parts(decoding.batches, int(target.policy.max_jitter * NS))
-        self._charge(delivery, PART * len(parts))
-        chunk = self._chunk(received, target, parts, position)
+        self._charge(delivery, PART * len(records.parts))
+        chunk = self._chunk(received, target, records.behind(flow.due, jitter), position)
         if not self._submit(delivery, writer, chunk, flow.setback()).duplicate:
-            flow.due = due
+            flow.due = records.due
         return decoding.rejected
-
-    @staticmethod
-    async def _decode(codec: Codec, body: Events | Blob, arrival: int, expected: Signal | None) -> Decoding:
-        heavy = len(body.data) >= IN_THREAD
-        decode: Callable[[], Decoding]
-        if isinstance(body, Events):
-            heavy = heavy or body.count >= EVENTS_IN_THREAD
-            decode = partial(decode_events, codec, body, arrival, expected)
-        else:
-            decode = partial(decode_blob, codec, body, arrival, expected)
-        return await asyncio.to_thread(decode) if heavy else decode()
 
     def _joined(self, received: Received) -> Blob:
         """A piece of a file with the begun row of the piece before it."""
@@ -355,6 +331,22 @@ class Door:
     async def landed(self) -> None:
         """Wait until nothing that was taken is on its way to the disk any more."""
         await self._landed.wait()
+
+
+def heavy(body: Events | Blob) -> bool:
+    """Whether it takes too long to decode for the event loop."""
+    return len(body.data) >= IN_THREAD or (isinstance(body, Events) and body.count >= EVENTS_IN_THREAD)
+
+
+def decoded(
+    codec: Codec, body: Events | Blob, arrival: int, expected: Signal | None, jitter: int
+) -> tuple[Decoding, Records | None]:
+    """A body's rows, and their records. Pure."""
+    if isinstance(body, Events):
+        decoding = decode_events(codec, body, arrival, expected)
+    else:
+        decoding = decode_blob(codec, body, arrival, expected)
+    return decoding, to_records(decoding.batches, jitter)
 
 
 def for_source(why: Exception) -> Exception:

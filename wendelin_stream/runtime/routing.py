@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,39 @@ class Decoding:
     batches: tuple[Batch, ...]
     rejected: tuple[Rejected, ...]
     used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The index records of a unit's rows, flagged among themselves; what stands before the first is not known here.
+
+    first, due: time of the first row, and where the row behind the last is due (ns UTC; None for rows without a rate).
+    """
+
+    signal: Signal
+    parts: list[Part]
+    first: int | None
+    due: int | None
+
+    def behind(self, due: int | None, jitter: int) -> list[Part]:
+        """The records as they follow rows after which the next was `due`."""
+        if self.first is None:
+            return self.parts
+        return [replace(self.parts[0], flags=continuity(due, self.first, jitter)), *self.parts[1:]]
+
+
+def to_records(batches: Sequence[Batch], jitter: int) -> Records | None:
+    """One record for each batch; None if there are no rows. jitter: ns that a time may be off."""
+    if not batches:
+        return None
+    signal = batches[0].signal
+    if signal.rate is None:
+        return Records(signal, [rows_part(batch) for batch in batches], None, None)
+    parts, due = [], None
+    for batch in batches:
+        parts.append(rows_part(batch, continuity(due, batch.time(0), jitter)))
+        due = batch.time(len(batch))
+    return Records(signal, parts, batches[0].time(0), due)
 
 
 def decode_events(codec: Codec, events: Events, arrival: int, expected: Signal | None = None) -> Decoding:
