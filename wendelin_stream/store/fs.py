@@ -6,6 +6,7 @@ that writes or recovers goes through here; readers map files directly.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -137,8 +138,10 @@ def replace_file(fs: FileSystem, path: Path, data: bytes) -> None:
 
 
 def make_folder(fs: FileSystem, path: Path) -> None:
-    """Make a folder and those above it, durably, where there are none."""
+    """Make a folder and those above it where there are none; its name is durable, also if it was there."""
     if fs.is_folder(path):
+        with contextlib.suppress(PermissionError):  # nobody who may not read the folder above has made this one
+            fs.sync_folder(path.parent)  # who made it may have ended before doing so
         return
     make_folder(fs, path.parent)
     try:

@@ -126,7 +126,7 @@ def _attrs_json(attrs: Mapping[str, Any]) -> bytes:
 
 
 def create_stream(fs: FileSystem, folder: Path, info: StreamInfo, attrs: Mapping[str, Any]) -> None:
-    """Make an empty stream, complete and durable before it has its name. Raises OSError.
+    """Make an empty stream, complete and durable before it has its name, which is not durable yet. Raises OSError.
 
     The caller holds the store's lock, so that leftovers of another creation may be removed.
     """
@@ -139,7 +139,6 @@ def create_stream(fs: FileSystem, folder: Path, info: StreamInfo, attrs: Mapping
     replace_file(fs, fresh / "state", bytes(512) + Slot(generation=1).pack())
     fs.sync_folder(fresh)
     fs.rename(fresh, folder)
-    fs.sync_folder(folder.parent)
 
 
 def check_same(log: Log, kind: Kind | None, signal: Signal | None) -> None:

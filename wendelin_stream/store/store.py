@@ -42,6 +42,7 @@ class Store:
         self._lock = threading.Lock()
         self._writers: dict[str, StreamWriter] = {}
         self._closed = False
+        self._named: set[str] = set()  # streams whose names are durable
         with _foreign_errors(path):
             self._prepare()
         self._committer = Committer(self._fs, path, config, notify)
@@ -101,6 +102,9 @@ class Store:
             for name in self._fs.names(self.path / "streams"):
                 if name.startswith(".new-"):
                     remove_tree(self._fs, self.path / "streams" / name)
+                else:
+                    self._named.add(name)
+            self._fs.sync_folder(self.path / "streams")  # who made a stream may have ended before doing so
 
     @contextmanager
     def _creating(self) -> Iterator[None]:
@@ -121,7 +125,11 @@ class Store:
                     raise ConfigError(f"there is no stream {folder.name}", hint="say what kind it is, to create it")
                 if self._fs.exists(folder) and self._fs.names(folder):
                     raise Corrupt(f"{folder} is no stream: it has no stream.json; move it away", stream=folder.name)
+                self._named.discard(folder.name)
                 create_stream(self._fs, folder, new_info(kind, signal, self.config.segment), attrs or {})
+        if folder.name not in self._named:
+            self._fs.sync_folder(folder.parent)
+            self._named.add(folder.name)
         log = open_log(self._fs, folder, self.config.dedupe)
         try:
             check_same(log, kind, signal)
