@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import threading
 
 import numpy as np
 import pytest
 
 from tests.store.store_kit import SMALL, VIBRATION, WEATHER, Diary, Disk, blob, number, rows, samples, written
-from wendelin_stream.errors import BadData, ConfigError, Corrupt, Retry
+from wendelin_stream.errors import BadData, ConfigError, Corrupt, Locked, Retry
 from wendelin_stream.store import Chunk, Flag, Part, Store, StoreConfig, StreamReader
 
 
@@ -216,12 +217,14 @@ def test_a_number_that_does_not_fit_fails_its_own_chunk_only(store_path):
     disk = Disk()
     with Store(store_path, SMALL, fs=disk) as store:
         writer = store.writer("a", "bytes")
-        good, bad, more = (
-            writer.append(chunk) for chunk in (blob(b"1"), blob(b"2", position=-1), blob(b"3", t_ingest=2))
-        )
+        disk.syncs.clear()
+        bad = [blob(b"2", position=-1), Chunk([Part([b"2"], t_last="noon")])]
+        good, *worse, more = (writer.append(chunk) for chunk in (blob(b"1"), *bad, blob(b"3", t_ingest=2)))
+        disk.syncs.set()
         assert good.wait(5).end == 1
-        with pytest.raises(BadData, match="cannot be stored"):
-            bad.wait(5)
+        for ticket in worse:
+            with pytest.raises(BadData, match="cannot be stored"):
+                ticket.wait(5)
         assert more.wait(5).end == 2
 
 
@@ -373,6 +376,58 @@ def test_an_unexpected_fault_stops_one_stream_and_leaves_no_caller_waiting(store
         with pytest.raises(Corrupt, match="ZeroDivisionError"):
             writer.append(blob(b"x")).wait(5)
         assert other.append(blob(b"x")).wait(5).end == 1
+
+
+def test_a_fault_while_syncing_stops_one_stream_and_leaves_no_caller_waiting(store_path, monkeypatch, caplog):
+    """No more threads to be had, say: the thread that syncs goes on, and the stream is opened anew."""
+    with Store(store_path, SMALL) as store:
+        writer = store.writer("a", "bytes")
+        with monkeypatch.context() as patch:
+            patch.setattr(store._committer, "_run", lambda jobs: 1 / 0)
+            with pytest.raises(Corrupt, match="ZeroDivisionError"):
+                writer.append(blob(b"x")).wait(5)
+            with pytest.raises(Corrupt, match="ZeroDivisionError"):
+                writer.append(blob(b"y")).wait(5)
+        again = store.writer("a")
+        assert again.append(blob(b"z")).wait(5).end == again.end >= 1
+        monkeypatch.setattr(store._committer, "_sync_states", lambda stale: 1 / 0)
+        again.error = Corrupt("stop it")
+        with pytest.raises(Locked):  # it could not be closed, but nobody waits for ever
+            store.writer("a")
+        assert store.writer("b", "bytes").append(blob(b"x")).wait(5).end == 1
+        monkeypatch.undo()
+        again.log.close()
+
+
+def test_whoever_fails_to_be_told_does_not_stop_the_store(store_path, caplog):
+    """Neither a notification nor the answer to a ping may end the thread that syncs."""
+
+    def notify(tell):
+        raise OSError("nobody there")
+
+    with Store(store_path, SMALL, notify) as store:
+        writer = store.writer("a", "bytes")
+        assert [writer.append(blob(b"x")).wait(5).end for _ in range(2)] == [1, 2]
+        assert "nobody was told" in caplog.text
+    with Store(store_path, SMALL) as store:
+        store.ping(lambda: 1 / 0)
+        assert store.writer("a").append(blob(b"x")).wait(5).end == 3
+
+
+def test_what_closing_a_file_says_does_not_stop_the_store(store_path, monkeypatch):
+    """Some file systems fail in close: by then the bytes are synced, or known not to be."""
+    with Store(store_path, SMALL) as store:
+        writer = store.writer("a", "bytes")
+        plain = os.close
+
+        def close(fd):
+            plain(fd)
+            raise OSError(errno.EIO, "close failed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "close", close)
+            for k in range(1, 4):
+                assert writer.append(blob(b"x" * 65_536)).wait(5).end == k * 65_536
 
 
 def test_a_folder_that_cannot_be_used_is_the_users_to_change(tmp_path):

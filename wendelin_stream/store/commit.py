@@ -92,9 +92,11 @@ class Committer:
         closed = threading.Event()
 
         def close() -> None:
-            self._sync_states({writer: self._stale.pop(writer, Dirty())})
-            writer.log.close()
-            closed.set()
+            try:
+                self._sync_states({writer: self._stale.pop(writer, Dirty())})
+                writer.log.close()
+            finally:
+                closed.set()
 
         self._queue.put(partial(self._command, close))
         closed.wait()
@@ -113,13 +115,13 @@ class Committer:
 
     def _call(self, what: Callable[[], None]) -> None:
         """Call it in the caller's thread, if `notify` leads there."""
-        if self._notify is None:
-            what()
-            return
         try:
-            self._notify(what)
-        except RuntimeError as error:  # the event loop is closed: nobody listens any more
-            _log.warning("nobody was told of what the store did: %s", error)
+            if self._notify is None:
+                what()
+            else:
+                self._notify(what)
+        except Exception as error:  # noqa: BLE001  (the event loop is closed, say: nobody listens any more)
+            _log.warning("nobody was told of what the store did: %r", error)
 
     # --- writer thread ---
 
@@ -153,12 +155,11 @@ class Committer:
                 self._write_out(writer, tickets)
         except OSError as failure:
             error = Retry(f"stream {writer.name}: cannot write in {self._path}: {failure}")
-        except struct.error:
+        except (struct.error, TypeError):
             self._write_one_by_one(writer, tickets)
             return
         except Exception as failure:  # noqa: BLE001  (a thread that dies would leave every caller waiting)
-            _log.exception("stream %s stopped", writer.name)
-            error = writer.error = Corrupt(f"stopped by an unexpected error: {failure!r}", stream=writer.name)
+            error = _stop_by_fault(writer, failure)
         if error is not None:
             writer.failed = max(ticket.attempt for ticket in tickets)
             self._fail(writer, tickets, error)
@@ -181,11 +182,11 @@ class Committer:
                 self._wake.notify()
 
     def _write_one_by_one(self, writer: StreamWriter, tickets: list[Ticket]) -> None:
-        """Some number does not fit its field: store the chunks that fit, refuse the others."""
+        """Something does not fit its field: store the chunks that fit, refuse the others."""
         for ticket in tickets:
             try:
                 lay_out(Tail(), [ticket.chunk], 0)
-            except struct.error as failure:
+            except (struct.error, TypeError) as failure:
                 self._fail(writer, [ticket], BadData(f"stream {writer.name}: chunk cannot be stored: {failure}"))
             else:
                 self._write(writer, [ticket])
@@ -239,11 +240,11 @@ class Committer:
             if groups:
                 self._commit(groups)
             for command in commands:
-                command()
+                _guarded(command, ())
             stopping = not self._syncing
             if self._stale and (stopping or time.monotonic() >= self._next_state_sync):
                 stale, self._stale = self._stale, {}
-                self._sync_states(stale)
+                _guarded(partial(self._sync_states, stale), stale)
 
     def _next_group(self) -> tuple[dict[StreamWriter, _Unsynced], list[Callable[[], None]]]:
         """Wait until a group is due, there is a command, or the state files are to be synced."""
@@ -264,13 +265,13 @@ class Committer:
     def _commit(self, groups: dict[StreamWriter, _Unsynced]) -> None:
         synced = self._config.policy != "os"
         if synced:
-            self._sync_files({writer: group.dirty for writer, group in groups.items()})
+            _guarded(partial(self._sync_files, {writer: group.dirty for writer, group in groups.items()}), groups)
         if not self._stale:
             self._next_state_sync = time.monotonic() + STATE_SYNC
         decided: list[Ticket] = []
         for writer, group in groups.items():
             if writer.error is None:
-                self._publish(writer, group, synced=synced)
+                _guarded(partial(self._publish, writer, group, synced=synced), [writer])
             decided += writer.settle(group.tickets, writer.error)
             dirty = self._stale.setdefault(writer, Dirty())
             if not synced:
@@ -320,6 +321,23 @@ class Committer:
         for writer, error in zip(healthy, outcomes, strict=True):
             if error is not None:
                 self._stop_stream(writer, error)
+
+
+def _guarded(work: Callable[[], None], writers: Iterable[StreamWriter]) -> None:
+    """Do it; a fault in it stops the streams that it was for, not the thread for which every caller waits."""
+    try:
+        work()
+    except Exception as failure:  # noqa: BLE001
+        for writer in writers:
+            _stop_by_fault(writer, failure)
+        if not writers:
+            _log.exception("the store met an unexpected error")
+
+
+def _stop_by_fault(writer: StreamWriter, failure: Exception) -> Exception:
+    _log.error("stream %s stopped", writer.name, exc_info=failure)
+    writer.error = writer.error or Corrupt(f"stopped by an unexpected error: {failure!r}", stream=writer.name)
+    return writer.error
 
 
 def _outcome(job: Callable[[], None]) -> OSError | None:
