@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -60,6 +61,7 @@ def run(load: Callable[[], Config]) -> int:
     set_up_logging()
     config = load()
     quick_turns()
+    many_files()
     with one_daemon(config.store.path), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Daemon(config, load).run())
     return 0
@@ -74,6 +76,12 @@ def quick_turns() -> None:
     sys.setswitchinterval(0.001)
     gc.collect()
     gc.freeze()
+
+
+def many_files() -> None:
+    """Take as many descriptors as the system grants: a stream holds up to four, a sender one, and shells grant 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager
