@@ -119,6 +119,7 @@ class PowerDisk(FileSystem):
         self.fails_at: dict[int, int] = {}
         self.operations = 0
         self.dead = False
+        self.most_open = 0
         self.misused: list[str] = []
         self._guard = threading.RLock()
         self._open: dict[int, File | Folder] = {}
@@ -195,6 +196,7 @@ class PowerDisk(FileSystem):
                 self._folder(path.parent).change(None, path.name, found)
             fd = next(k for k in range(len(self._open) + 1) if k not in self._open)
             self._open[fd] = found
+            self.most_open = max(self.most_open, len(self._open))
             return fd
 
     def close(self, fd: int) -> None:

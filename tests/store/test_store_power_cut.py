@@ -23,8 +23,9 @@ SEGMENT, INDEX_RECORDS = 512, 4
 
 @pytest.fixture
 def borders_everywhere(monkeypatch):
-    """Segments of 512 bytes and index files of four records."""
+    """Segments of 512 bytes and index files of four records, recovered in pieces of 512 bytes."""
     monkeypatch.setattr(file_format, "PAGE", SEGMENT)
+    monkeypatch.setattr(recovery, "_PIECE", SEGMENT)
     for module in (recovery, log):
         monkeypatch.setattr(module, "INDEX_RECORDS", INDEX_RECORDS)
     for module in (recovery, files):
@@ -184,3 +185,15 @@ def test_S13_a_name_that_an_earlier_life_gave_is_durable_before_anything_is_ackn
             assert len(world.stored) == 1
             world.disk = world.disk.restart(power=True, seed=seed)
             world.check()
+
+
+def test_S30_a_long_tail_is_recovered_with_few_descriptors(borders_everywhere):
+    """Under the policy `os` seconds of data wait for a sync, in as many files as there are; a kill leaves them so."""
+    world = World("os")
+    store = Store(STORE, world.config, fs=world.disk)
+    assert world.send(world.opened(store), [[5_000]] * 20)
+    world.disk = world.disk.restart(power=False, seed=0)
+    store.close()
+    world.check()
+    assert len(world.stored) == 20
+    assert world.disk.most_open < 20

@@ -173,6 +173,35 @@ def test_S9_S28_a_stale_tail_does_not_come_back_behind_new_records(store_path):
     assert found == prefixes()[0] + content(new)
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_S26_without_any_slot_nothing_is_cut(store_path, later):
+    """What tells a torn tail from damage is lost: all that lies behind a bad record may have been acknowledged."""
+    folder = crashed(store_path)
+    index = folder / "index" / f"{0:020d}.idx"
+    if later:  # the beginning of the index is gone
+        index.rename(folder / "index" / f"{INDEX_RECORDS:020d}.idx")
+    else:
+        with open(index, "r+b") as file:
+            file.seek(RECORD_BYTES + 40)
+            file.write(b"\xff")
+    (folder / "state").write_bytes(bytes(1024))
+    before = tree(store_path)
+    with Store(store_path, SMALL) as store, pytest.raises(Corrupt, match=r"no slot .* nothing was changed"):
+        store.writer("a")
+    assert tree(store_path) == before
+
+
+def test_S3_files_that_a_crash_left_short_get_their_full_length(store_path):
+    """What is accepted of them is durable from then on, and readers may map all of them."""
+    folder = crashed(store_path, acked=[])
+    data, index = folder / "data" / f"{0:020d}.data", folder / "index" / f"{0:020d}.idx"
+    os.truncate(data, len(prefixes(acked=[])[-1]))
+    os.truncate(index, 7 * RECORD_BYTES)
+    found, _ = reopened(store_path)
+    assert found == prefixes(acked=[])[-1]
+    assert (data.stat().st_size, index.stat().st_size) == (65_536, INDEX_BYTES)
+
+
 @pytest.mark.parametrize("where", ["index", "data missing", "data short", "index missing", "index short"])
 def test_S26_damage_below_the_watermark_stops_the_opening_and_changes_nothing(store_path, where):
     """The error names stream, records and place; every file stays as it was, however often it is tried."""

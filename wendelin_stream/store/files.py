@@ -88,6 +88,7 @@ class Files:
             fd = self._descriptor(number)
             self._dirty.files.add(fd)
             if number not in self._named:
+                self._lengthen(fd)  # it may have been opened to read what a crash left of it
                 self._named.add(number)
                 self._dirty.folders.add(self.names.folder)
             write_all(self._fs, fd, run, inside)
@@ -103,6 +104,8 @@ class Files:
             except FileNotFoundError:
                 data = b""
             out.append(data)
+            if not self._dirty.files:
+                self.trim()
             if len(data) < want:
                 break
             offset, size = offset + want, size - want
@@ -153,10 +156,14 @@ class Files:
             return fd
         fd = self._fs.open(self.names.path(number), create=create, write=self._write)
         try:
-            if create and self._fs.size(fd) < self.names.file_bytes:
-                self._fs.truncate(fd, self.names.file_bytes)
+            if create:
+                self._lengthen(fd)
         except OSError:
             self._fs.close(fd)
             raise
         self._open[number] = fd
         return fd
+
+    def _lengthen(self, fd: int) -> None:
+        if self._fs.size(fd) < self.names.file_bytes:
+            self._fs.truncate(fd, self.names.file_bytes)

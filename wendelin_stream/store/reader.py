@@ -130,9 +130,7 @@ class StreamReader:
     def read(self, offset: int, size: int) -> bytes:
         """The payload bytes from `offset` on, at most `size`, none behind the end; without mapping anything."""
         offset = max(offset, self.start)
-        data = self._data_files.read(offset, max(0, min(size, self.end - offset)))
-        self._data_files.trim()
-        return data
+        return self._data_files.read(offset, max(0, min(size, self.end - offset)))
 
     @property
     def array(self) -> NDArray[Any]:
@@ -237,7 +235,6 @@ class StreamReader:
         found = records(self._index_files.read(number * RECORD_BYTES, RECORD_BYTES))
         if len(found) == 0 or found[0]["seq"] != number:
             raise Corrupt(f"index record {number} is durable but not there", stream=self.name)
-        self._index_files.trim()
         record: np.void = found[0]
         return record
 

@@ -3,7 +3,7 @@
 The order is the design:
 
 1. check the records from the start of the last index file on; a bad one below the durable watermark is damage:
-   raise, write nothing (S26);
+   raise, write nothing (S26). So is anything behind the end, if no slot says what was durable;
 2. write the accepted tail once more and sync it and the names of its files: it may have been in the page cache
    only, or be what a failed sync left there, marked clean (S18, S27);
 3. copy what lies behind the end to `quarantine`, zero and sync it (S28);
@@ -77,10 +77,13 @@ def recover(place: Place) -> Recovered:
 
     Raises Corrupt if a record below the durable watermark is bad, and then has written nothing; OSError.
     """
-    slot = newest_slot(place.fs.pread(place.state, STATE_BYTES, 0)) or Slot()
+    found = newest_slot(place.fs.pread(place.state, STATE_BYTES, 0))
+    slot = found or Slot()
     block, tail = _accepted(place, slot.synced)
     end = tail.seq
     _check_segments(place, block, slot.synced)
+    if found is None:
+        _check_nothing_behind(place, tail)
     _rewrite(place, block[block["seq"] >= slot.synced])
     _zero_behind(place, end)
     slot = replace(slot, generation=slot.generation + 1, committed=end, synced=end, writer_epoch=slot.writer_epoch + 1)
@@ -159,8 +162,11 @@ def _rewrite(place: Place, tail: NDArray[Any]) -> None:
     if len(tail):
         first, last = tail[0], tail[-1]
         offset, stop = int(first["offset"]), int(last["offset"]) + int(last["length"])
+        size = place.info.seg_bytes
         for piece in _pieces(place.data, offset, stop - offset):
             place.data.write(offset, [piece])
+            if (offset + len(piece)) // size > offset // size:
+                _sync(place.fs, place.data)  # which closes what is full: a long tail must not need many descriptors
             offset += len(piece)
         place.index.write(int(first["seq"]) * RECORD_BYTES, [tail.tobytes()])
         _sync(place.fs, place.data)
@@ -175,16 +181,28 @@ def _sync(fs: FileSystem, files: Files) -> None:
         dirty.close_retired(fs)
 
 
-def _zero_behind(place: Place, end: int) -> None:
-    """Zero the index from record `end` on, after copying what is there to `quarantine`."""
+def _check_nothing_behind(place: Place, tail: Tail) -> None:
+    """Raise Corrupt if there is something in the index from the tail on: nothing tells if it was acknowledged."""
+    if any(_stale(place, tail.seq)):
+        what = f"no slot of the state file is valid, and index record {tail.seq} does not check but is not the end"
+        raise Corrupt(f"{what}; nothing was changed", stream=place.name, position=tail.offset)
+
+
+def _stale(place: Place, end: int) -> Iterator[tuple[int, int]]:
+    """First and last byte (exclusive) of what is not zero in each index file from record `end` on."""
     for name in place.fs.names(place.index.names.folder):
         number = place.index.names.number(name)
         if number is None or (number + 1) * INDEX_RECORDS <= end:
             continue
         start, stop = max(number * INDEX_BYTES, end * RECORD_BYTES), (number + 1) * INDEX_BYTES
         used = _used(place.index, start, stop)
-        if used == start:
-            continue
+        if used > start:
+            yield start, used
+
+
+def _zero_behind(place: Place, end: int) -> None:
+    """Zero the index from record `end` on, after copying what is there to `quarantine`."""
+    for start, used in _stale(place, end):
         stale = place.index.read(start, used - start)
         copy = _quarantine(place, start // RECORD_BYTES, stale)
         _log.warning(
