@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from signal import SIGTERM, Signals
 from types import TracebackType
 from typing import Self
 
@@ -53,22 +54,28 @@ class DaemonProcess:
     def wait_for(self, message: str, timeout: float = PATIENCE) -> list[str]:
         """Read what it tells systemd until a datagram has that line; returns all lines read."""
         assert self._notify is not None
-        self._notify.settimeout(timeout)
+        assert self._process is not None
+        self._notify.settimeout(0.1)
         lines: list[str] = []
-        try:
-            while message not in lines:
+        end = time.monotonic() + timeout
+        while message not in lines:
+            ended = self._process.poll() is not None
+            try:
                 lines += self._notify.recv(4096).decode().split("\n")
-        except TimeoutError:
-            raise AssertionError(f"no {message} in {timeout} s; the log:\n{self.log()}") from None
+            except TimeoutError:
+                if ended or time.monotonic() > end:
+                    what = "it ended" if ended else f"{timeout} s passed"
+                    raise AssertionError(f"{what} without {message}; the log:\n{self.log()}") from None
         return lines
 
     def log(self) -> str:
         """All it has logged so far."""
         return self._log.read_text(errors="replace")
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        os.kill(self.pid, number)
+    def signal(self, number: Signals) -> None:
+        """Send it a signal, if it has not ended."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """kill -9: it gets no chance to do anything."""
@@ -77,10 +84,14 @@ class DaemonProcess:
         self._process.wait()
         self._close()
 
-    def stop(self, timeout: float = 5.0) -> int:
-        """SIGTERM; the exit code. Raises AssertionError with its log if it takes longer than `timeout` seconds."""
+    def stop(self, timeout: float = 5.0, number: Signals = SIGTERM) -> int:
+        """End it by a signal; the exit code. Raises AssertionError with its log after `timeout` seconds."""
+        self.signal(number)
+        return self.ended(timeout)
+
+    def ended(self, timeout: float = 5.0) -> int:
+        """Wait until it has ended; the exit code. Raises AssertionError with its log after `timeout` seconds."""
         assert self._process is not None
-        self._process.terminate()
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
