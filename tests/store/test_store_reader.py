@@ -193,6 +193,40 @@ def test_records_on_one_time_base_are_one_batch(store_path):
         ]
 
 
+@pytest.mark.parametrize("signal", [VIBRATION, WEATHER])
+def test_times_of_a_range_that_begins_before_the_stream_end_where_they_should(store_path, signal):
+    """As a slice does: rows that are not there are left out, not replaced by later ones."""
+    data = np.zeros(9, signal.dtype) if signal is WEATHER else samples(0, 9)
+    with filled(store_path, [Chunk([Part([data.tobytes()], 9)])], signal) as reader:
+        assert len(reader.times(-5, 4)) == len(reader.slice(-5, 4)) == 4
+
+
+def test_a_missing_data_file_is_reported_not_read_as_the_end(store_path):
+    """Who copies a stream must not take half of it for all."""
+    filled(store_path, [Chunk([rows(0, 20_000)])], VIBRATION).close()
+    (store_path / "streams/a/data" / f"{65_536:020d}.data").unlink()
+    with StreamReader.open(store_path, "a") as reader:
+        assert len(reader.read(0, 65_536)) == 65_536
+        with pytest.raises(Corrupt, match="stream a at byte 65536: bytes are durable but not there"):
+            reader.read(10, 100_000)
+
+
+def test_S21_a_reader_never_goes_back(store_path, monkeypatch):
+    """A read that meets two publications may see one slot from before the first, the other torn by the second."""
+    with Store(store_path, SMALL) as store:
+        writer = store.writer("a", "bytes")
+        writer.append(blob(b"x")).wait(5)
+        old = (store_path / "streams/a/state").read_bytes()
+        for _ in range(3):
+            writer.append(blob(b"x")).wait(5)
+        with writer.reader() as reader:
+            torn = [old[:512] + bytes(512), bytes(512) + old[512:], bytes(1024)]
+            plain = os.pread
+            monkeypatch.setattr(os, "pread", lambda fd, *where: torn.pop() if torn else plain(fd, *where))
+            assert reader.refresh() == 4
+            assert torn == []
+
+
 def test_read_is_clipped_to_what_is_durable(store_path):
     with Store(store_path, SMALL) as store:
         writer = store.writer("a", "bytes")

@@ -53,6 +53,7 @@ class StreamReader:
         self.uuid = info.uuid
         self.records = self.first_record = self.start = self.end = 0
         self._folder = folder
+        self._generation = 0
         fs = FileSystem()
         self._index_files = Files(fs, index_files(folder), write=False)
         self._data_files = Files(fs, data_files(folder, info.seg_bytes), write=False)
@@ -128,9 +129,19 @@ class StreamReader:
         return window.view(IDX)
 
     def read(self, offset: int, size: int) -> bytes:
-        """The payload bytes from `offset` on, at most `size`, none behind the end; without mapping anything."""
+        """The payload bytes from `offset` on, at most `size`, none behind the end; without mapping anything.
+
+        Raises Corrupt if a file is missing or short.
+        """
         offset = max(offset, self.start)
-        return self._data_files.read(offset, max(0, min(size, self.end - offset)))
+        size = max(0, min(size, self.end - offset))
+        data = self._data_files.read(offset, size)
+        if len(data) < size:
+            at = offset + len(data)
+            raise Corrupt(
+                "bytes are durable but not there: a data file is missing or short", stream=self.name, position=at
+            )
+        return data
 
     @property
     def array(self) -> NDArray[Any]:
@@ -200,6 +211,7 @@ class StreamReader:
     def times(self, start_row: int, stop_row: int) -> NDArray[np.datetime64]:
         """Times of rows: (n,), datetime64[ns], UTC. Raises ConfigError for an untyped stream."""
         signal = self._typed()
+        start_row = max(start_row, self.first_row)
         if signal.rate is None:
             return np.asarray(self.slice(start_row, stop_row)["time"])
         found = [item.times() for item in self.items(start_row, stop_row - start_row) if isinstance(item, Batch)]
@@ -224,11 +236,15 @@ class StreamReader:
         return View(self._data_files.names, DATA_RESERVE)
 
     def _read_slot(self) -> Slot:
+        slot = None
         for _ in range(_TRIES):  # a writer that is faster than we are may tear one slot, then the other
-            slot = newest_slot(os.pread(self._state, STATE_BYTES, 0))
-            if slot is not None:
-                return slot
-        raise Corrupt("no slot of the state file is valid", stream=self.name)
+            slot = newest_slot(os.pread(self._state, STATE_BYTES, 0)) or slot
+            if slot is not None and slot.generation >= self._generation:
+                break
+        if slot is None:
+            raise Corrupt("no slot of the state file is valid", stream=self.name)
+        self._generation = slot.generation
+        return slot
 
     def _record_now(self, number: int) -> np.void:
         """A record, without mapping the index."""
