@@ -103,6 +103,20 @@ def test_S6_a_second_process_is_locked_out_and_told_by_whom(store_path):
         assert store.writer("a").end == 0
 
 
+def test_S6_a_child_that_is_started_meanwhile_does_not_inherit_the_lock(store_path):
+    """All descriptors are closed on exec, also where the child gets all that may be inherited."""
+    with Store(store_path, SMALL) as store, store.writer("a", "bytes").reader():
+        idle = "import sys; print('ready', flush=True); sys.stdin.read()"
+        child = python(idle, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False)
+        assert child.stdout.readline() == "ready\n"
+        open_there = [str(path.readlink()) for path in Path(f"/proc/{child.pid}/fd").iterdir()]
+    with Store(store_path, SMALL) as store:
+        assert store.writer("a").end == 0
+    assert child.poll() is None
+    assert not any(str(store_path) in name for name in open_there)
+    child.communicate(timeout=20)
+
+
 WRITE = """
 import os, sys, threading
 from pathlib import Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -171,6 +172,29 @@ def test_S9_S28_a_stale_tail_does_not_come_back_behind_new_records(store_path):
         file.write(stale[at : at + 20 * RECORD_BYTES])
     found, _ = reopened(store_path)
     assert found == prefixes()[0] + content(new)
+
+
+def test_S30_a_stream_that_takes_long_to_open_holds_up_no_other(store_path):
+    """Nor is it abandoned by `close`, which waits for it."""
+    crashed(store_path)
+    disk = Disk()
+    others_turn, reached = threading.Event(), threading.Event()
+
+    def slowly(operation, call):
+        if threading.current_thread().name == "slow":
+            reached.set()
+            assert others_turn.wait(5)
+
+    disk.fail = slowly
+    opened = []
+    with Store(store_path, SMALL, fs=disk) as store:
+        slow = threading.Thread(target=lambda: opened.append(store.writer("a").end), name="slow")
+        slow.start()
+        assert reached.wait(5)
+        assert store.writer("b", "bytes").append(blob(b"x")).wait(5).end == 1
+        others_turn.set()
+    slow.join()
+    assert opened == [len(prefixes()[-1])]
 
 
 @pytest.mark.parametrize("later", [False, True])

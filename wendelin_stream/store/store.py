@@ -39,9 +39,10 @@ class Store:
     ) -> None:
         self.path, self.config = path, config
         self._fs = fs or FileSystem()
-        self._lock = threading.Lock()
-        self._writers: dict[str, StreamWriter] = {}
+        self._lock = threading.Lock()  # guards the next two
         self._closed = False
+        self._opening: dict[str, threading.Lock] = {}  # held while that stream is opened; it guards its entry below
+        self._writers: dict[str, StreamWriter] = {}
         self._named: set[str] = set()  # streams whose names are durable
         with _foreign_errors(path):
             self._prepare()
@@ -61,9 +62,7 @@ class Store:
         watermark, BadData if `name` is no stream name, Retry if the disk fails for the moment.
         """
         folder = stream_folder(self.path, name)
-        with self._lock, _foreign_errors(folder):
-            if self._closed:
-                raise Retry(f"stream {name}: the store is closed")
+        with self._alone(name), _foreign_errors(folder):
             writer = self._writers.get(name)
             if writer is not None and writer.error is not None:
                 self._committer.release(self._writers.pop(name))
@@ -86,6 +85,9 @@ class Store:
             if self._closed:
                 return
             self._closed = True
+            for opening in self._opening.values():
+                with opening:  # what has begun may end
+                    pass
             self._committer.stop()
             for writer in self._writers.values():
                 writer.log.close()
@@ -105,6 +107,16 @@ class Store:
                 else:
                     self._named.add(name)
             self._fs.sync_folder(self.path / "streams")  # who made a stream may have ended before doing so
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """One thread at a time opens a stream; a long recovery does not hold up the other streams."""
+        with self._lock:
+            opening = self._opening.setdefault(name, threading.Lock())
+        with opening:
+            if self._closed:
+                raise Retry(f"stream {name}: the store is closed")
+            yield
 
     @contextmanager
     def _creating(self) -> Iterator[None]:
