@@ -498,3 +498,43 @@ async def test_a_source_that_fails_is_opened_again_and_its_sender_goes_on(
         counters = running.daemon.ingest.counters["a"]
         assert (counters.units, counters.duplicates) == (3, 1)
         assert running.daemon.doors["a"].health.failures == 1
+
+
+async def test_a_source_that_hangs_while_it_is_opened_again_does_not_hold_up_the_stop(
+    tmp_path: Path, sources: Sources, far: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It failed, and its address does not answer: the stop comes in the middle of `open`."""
+    opening = asyncio.Event()
+
+    class Hangs(ScriptedSource):
+        async def open(self) -> None:
+            if len(sources.made["a"]) > 1:
+                opening.set()
+                await asyncio.Event().wait()
+            await super().open()
+
+    monkeypatch.setattr(daemon_module, "DOORS_END", 0.1)
+    sources.kind = Hangs
+    async with daemon(tmp_path, far) as running:
+        await sources["a"].send(OSError("the cable is cut"))
+        await opening.wait()
+        running.daemon.stop()
+        await asyncio.wait_for(running.task, 5)
+        assert sources["a"].closed == 1
+
+
+async def test_a_source_in_its_pause_is_stopped_at_once(
+    tmp_path: Path, sources: Sources, far: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It failed, and waits before it is opened again: a stop, or a reload without it, does not wait for that."""
+    monkeypatch.setattr(supervisor, "FIRST_DELAY", 1000.0)
+    monkeypatch.setattr(supervisor, "LONGEST_DELAY", 1000.0)
+    async with daemon(tmp_path, far) as running:
+        await sources["a"].send(OSError("the cable is cut"))
+        await sources["b"].send(OSError("the cable is cut"))
+        while {running.daemon.doors[name].health.state for name in "ab"} != {"waiting"}:
+            await asyncio.sleep(0.001)
+        await running.reload(PLAIN.replace("a: {{type: scripted}}, ", ""))
+        assert list(running.daemon.doors) == ["b"]
+        running.daemon.stop()
+        await asyncio.wait_for(running.task, 5)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgpack
 import pytest
 
-from wendelin_stream.runtime.events import event_time, pack_event, unpack_events
+from wendelin_stream.errors import BadData
+from wendelin_stream.runtime.events import event_time, pack_event, unpack_event, unpack_events
 
 EVENT_TIME = msgpack.ExtType(0, bytes.fromhex("6553f10000000005"))
 
@@ -40,6 +41,23 @@ def test_text_that_is_not_utf8_survives() -> None:
     raw = b"\x92\x01\x81\xa1d\xa3\xff\xfe\x00"
     (event,) = unpack_events(raw)
     assert event.record["d"].encode("utf-8", "surrogateescape") == b"\xff\xfe\x00"
+
+
+def test_one_that_is_nothing_in_python_does_not_hide_the_others() -> None:
+    """A list as a key is valid msgpack: who reads a stream gets the bytes of that event, and goes on."""
+    good, strange = msgpack.packb([1, {"a": 1}]), b"\x92\x01\x81\x91\x01\x02"
+    events = list(unpack_events(good + strange + good))
+    assert [event.record for event in events] == [{"a": 1}, strange, {"a": 1}]
+    assert [event.time for event in events] == [10**9, None, 10**9]
+    with pytest.raises(BadData, match="cannot be decoded: unhashable type"):
+        unpack_event(strange)
+
+
+@pytest.mark.parametrize("data", [b"\xc1", b"\x92\x01", b"\x92\x01" + b"\x91" * 5000])
+def test_what_is_no_msgpack_is_said_to_be_none(data: bytes) -> None:
+    """A reserved byte, a cut event, one that is nested without end: the place, and no crash."""
+    with pytest.raises(BadData, match="no event at byte 0"):
+        list(unpack_events(data))
 
 
 def test_a_packed_event_reads_back() -> None:

@@ -66,10 +66,16 @@ def unpack_event(data: Buffer, start: int = 0) -> Event:
 
 
 def unpack_events(data: Buffer) -> Iterator[Event]:
-    """All events of an event stream. Raises BadData at the first that cannot be decoded."""
+    """All events of an event stream; the record of one that cannot be decoded is its bytes, of unknown time.
+
+    Raises BadData where it is not whole msgpack.
+    """
     view = memoryview(data)
     for start, stop in event_bounds(view):
-        yield unpack_event(view[start:stop], start)
+        try:
+            yield unpack_event(view[start:stop], start)
+        except BadData:
+            yield Event(None, bytes(view[start:stop]), start, stop)
 
 
 def pack_event(time: int, record: dict[str, Any]) -> bytes:
