@@ -145,7 +145,7 @@ class Room:
 async def room(
     folder: Path, *, text: str = CONFIG, store: StoreConfig = QUICK, budget: int = 1 << 26
 ) -> AsyncIterator[Room]:
-    """A room over ``folder/store``, recovered, and ended in order."""
+    """A room over ``folder/store``, recovered, and ended in order; then nothing is under way in its budget."""
     conf = config(folder, text)
     disk = Disk()
     log = Log(folder / "store", store, disk)
@@ -156,6 +156,7 @@ async def room(
         yield made
     finally:
         await made.end()
+    assert limit.used == 0
 
 
 def samples(first: int, count: int) -> bytes:

@@ -128,6 +128,8 @@ async def line(folder: Path, **more: Any):
                 yield pipes
             finally:
                 await asyncio.gather(*(runner.close(0) for runner in pipes.runners))
+            await inside.log.settled()
+            assert [runner.budget.used for runner in pipes.runners] == [0] * len(pipes.runners)
 
 
 @contextmanager
