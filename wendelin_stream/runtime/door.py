@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,6 +41,9 @@ IN_THREAD = 1 << 19
 
 EVENTS_IN_THREAD = 200
 """So are bodies of so many events."""
+
+TURN = 0.004
+"""Seconds for which one source may keep the event loop."""
 
 UNIT, PART, ASIDE = 1792, 1280, 256
 """Bytes that a unit, each record that it becomes, and each event set aside cost besides their data (measured)."""
@@ -314,9 +318,13 @@ class Door:
             del self._windows[origin]  # not before it is answered: what comes behind a refused unit is refused too
 
     async def read(self) -> None:
-        """Take whatever comes."""
+        """Take whatever comes. Neither a source that has much nor `take` need wait, so others get their turn here."""
+        until = time.perf_counter() + TURN
         async for received in self._source.read():
             await self.take(received)
+            if time.perf_counter() > until:
+                await asyncio.sleep(0)
+                until = time.perf_counter() + TURN
 
     async def finish(self, reading: asyncio.Task[None], limit: float) -> None:
         """No new data; wait until all that was taken is read and answered, `limit` seconds at most."""
