@@ -18,7 +18,8 @@ import pytest
 import uvloop
 
 from wendelin_stream.config import load
-from wendelin_stream.runtime.daemon import Daemon, quick_turns
+from wendelin_stream.runtime.daemon import Daemon
+from wendelin_stream.runtime.process import quick_turns
 from wendelin_stream.runtime.systemd import Notifier
 from wendelin_stream.store import StreamReader
 from wendelin_stream.testing.forward import event, forward, packed

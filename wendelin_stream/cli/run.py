@@ -24,6 +24,6 @@ def run(config: Files, store: StorePath = None) -> None:
     wendelin-stream run --config site.yaml --config models.yaml --store /srv/data
     """
     from wendelin_stream.config import load
-    from wendelin_stream.runtime.daemon import run as run_daemon
+    from wendelin_stream.runtime.process import run as run_daemon
 
     raise typer.Exit(run_daemon(partial(load, config, store=store)))

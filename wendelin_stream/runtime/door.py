@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from wendelin_stream.batch import NS, Signal
-from wendelin_stream.config import Policy
 from wendelin_stream.errors import BadData, ConfigError, Retry, WendelinStreamError
 from wendelin_stream.plugin import Blob, Codec, Events, Origin, Received, Rejected, Source
 from wendelin_stream.runtime.acks import AckWindow, Delivery
@@ -32,6 +31,7 @@ from wendelin_stream.runtime.routing import (
     raw_part,
     to_records,
 )
+from wendelin_stream.runtime.targets import Find, Flow, Target
 from wendelin_stream.store import Chunk, Part, StreamWriter, Ticket
 
 logger = logging.getLogger(__name__)
@@ -53,41 +53,6 @@ LONGEST_REST = 4 << 20
 
 LATER = 10.0
 """Seconds after which a source may try again with a stream that is locked or has stopped."""
-
-
-@dataclass(slots=True, weakref_slot=True, eq=False)
-class Flow:
-    """A stream that is written; `due` is where its next row is expected (ns UTC, periodic streams)."""
-
-    name: str
-    writer: StreamWriter | None = None
-    due: int | None = None
-    _setbacks: int = 0
-
-    def setback(self) -> Callable[[], None]:
-        """What to call if the rows that are appended next do not become durable.
-
-        What was appended behind rows that fail has failed too. So the first of them sets `due` back, the others do not.
-        """
-        before, setbacks = self.due, self._setbacks
-
-        def undo() -> None:
-            if self._setbacks == setbacks:
-                self._setbacks += 1
-                self.due = before
-            if self.writer is not None and self.writer.error is not None:
-                self.writer = None  # it has stopped: the next unit opens it anew, which repairs what can be
-
-        return undo
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a tag's data goes. Tags of one stream share its flow."""
-
-    policy: Policy
-    codec: Codec | None
-    flow: Flow
 
 
 @dataclass(slots=True)
@@ -112,10 +77,6 @@ class Counters:
         """Count one unit."""
         self.units += 1
         self.bytes += size
-
-
-Find = Callable[[str], tuple[Target | None, str]]
-"""The target of a tag; without one, the reason."""
 
 
 class Door:

@@ -11,8 +11,9 @@ from wendelin_stream.errors import BadData
 from wendelin_stream.plugin import Source
 from wendelin_stream.runtime.budget import Budget
 from wendelin_stream.runtime.deadletter import DEAD_LETTER
-from wendelin_stream.runtime.door import Counters, Door, Flow, Target
+from wendelin_stream.runtime.door import Counters, Door
 from wendelin_stream.runtime.log import Log
+from wendelin_stream.runtime.targets import Flow, Target
 
 MOST_TAGS = 10_000
 """Tags whose target is remembered: a sender of ever new ones must not grow memory."""
