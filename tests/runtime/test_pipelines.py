@@ -273,7 +273,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 async def test_a_paced_operator_lets_rows_gather(tmp_path: Path, plugins: type[Scripted], steps: list[int]) -> None:
     """Rows that come within `max_wait` make one step."""
-    plugins.max_wait, plugins.max_rows = Fraction(1, 2), 1000
+    plugins.max_wait, plugins.max_rows = Fraction(1), 1000
     async with line(tmp_path) as pipes:
         runner = await pipes.start("scripted")
         for number in range(5):
