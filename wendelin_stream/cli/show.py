@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from wendelin_stream.cli.status import Status
 from wendelin_stream.client.forward import ForwardClient
 from wendelin_stream.config import load
 from wendelin_stream.errors import ConfigError
+from wendelin_stream.runtime.waits import race
 from wendelin_stream.sources.forward.source import ForwardConfig, parse_address
 from wendelin_stream.units import format_size
 
@@ -69,7 +70,7 @@ async def _without_daemon(plan: Plan, to: tuple[str, int], console: Console, int
             await park.feed(client, plan.until)
             await client.drain()
 
-        await _first(send(), interrupts.wait(), Status(console, park, client).show())
+        await race(send(), interrupts.wait(), Status(console, park, client).show())
         await _last_acks(client, console)
 
 
@@ -86,14 +87,14 @@ async def _with_daemon(plan: Plan, console: Console, interrupts: Interrupts) -> 
     daemon = Daemon(arguments, plan.store / "daemon.log")
     interrupts.again = daemon.kill
     try:
-        await _first(daemon.start(host, port), interrupts.wait())
+        await race(daemon.start(host, port), interrupts.wait())
         if not interrupts.came:
             _greet(console, plan, goes_on=before is not None)
             async with ForwardClient(host, port) as client:
                 status = Status(console, park, client)
                 learned = asyncio.Event()
                 work = (status.show(), daemon.died(), _learn(plan, park, daemon, status, learned))
-                await _first(_play(plan, park, client, learned), interrupts.wait(), *work)
+                await race(_play(plan, park, client, learned), interrupts.wait(), *work)
                 await _last_acks(client, console)
     finally:
         await daemon.stop(STOPPING)
@@ -110,19 +111,6 @@ def _door(files: list[Path], store: Path) -> tuple[str, int]:
         if isinstance(source.options, ForwardConfig):
             return parse_address(source.options.listen[0])
     raise ConfigError("the demo sends to a forward source, and there is none", source=str(files[0]))
-
-
-async def _first(*works: Coroutine[Any, Any, Any]) -> None:
-    """Run all until the first one ends; what it raises is raised. The others are cancelled."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Interrupts:

@@ -21,6 +21,7 @@ import msgpack
 from wendelin_stream.errors import BadData
 from wendelin_stream.plugin import Buffer
 from wendelin_stream.runtime.events import pack_event
+from wendelin_stream.runtime.waits import race
 
 logger = logging.getLogger(__name__)
 
@@ -179,15 +180,9 @@ class ForwardClient:
         self.counters.resent += len(self._unacked) - len(self._todo)
         self._todo = deque(self._unacked)
         self._work.set()
-        sides = [asyncio.create_task(self._write(writer)), asyncio.create_task(self._read(reader))]
         try:
-            done, _ = await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
-            for side in done:
-                side.result()
+            await race(self._write(writer), self._read(reader))
         finally:
-            for side in sides:
-                side.cancel()
-            await asyncio.gather(*sides, return_exceptions=True)
             writer.close()
             await asyncio.gather(writer.wait_closed(), return_exceptions=True)
 

@@ -25,6 +25,7 @@ from wendelin_stream.runtime.budget import Budget
 from wendelin_stream.runtime.log import Log
 from wendelin_stream.runtime.snapshots import Snapshots
 from wendelin_stream.runtime.step import Step, bounded, pacing_of, step_rows
+from wendelin_stream.runtime.waits import pause, race
 from wendelin_stream.store import Chunk, StreamReader, StreamWriter, Ticket
 
 T = TypeVar("T")
@@ -60,8 +61,6 @@ class Progress:
     rows_in: int = 0
     rows_out: int = 0
     lag_rows: int = 0
-    busy_seconds: float = 0.0
-    state: str = "starting"
 
 
 @dataclass(slots=True)
@@ -118,7 +117,6 @@ class Pipeline:
         if not bounded(operators):
             folder = self.log.path / "pipelines" / self.spec.name / self.target
             await self._in_thread(step.use, Snapshots(folder), writer.last() is not None)
-        self.progress.state = "running"
         appends = Appends(self.log, writer, self.budget, news)
         try:
             while await self._input(reader, news, step, pacing, appends):
@@ -137,7 +135,6 @@ class Pipeline:
             raise
         finally:
             appends.forget()
-            self.progress.state = "stopped"
 
     def _operators(self, signal: Signal) -> tuple[list[Operator], Signal]:
         """New operators and what they make of such an input. Loads models: for a thread."""
@@ -166,16 +163,9 @@ class Pipeline:
                 return False
             if fresh > 0:
                 waited = True  # rows are there: let more gather, once
-                await self._pause(max_wait)
+                await pause(self.stop, max_wait)
             else:
-                await first_of(news, self.stop, POLL)
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self.stop.wait()
-        except TimeoutError:
-            pass
+                await race(news.wait(), self.stop.wait(), seconds=POLL)
 
     def _count(self, reader: StreamReader, step: Step) -> None:
         self.progress.rows_in, self.progress.rows_out = step.rows_in, step.rows_out
@@ -228,17 +218,6 @@ class Appends:
         self._budget.give(size)
         if not append.cancelled() and append.exception() is not None:
             self._news.set()
-
-
-async def first_of(news: asyncio.Event, stop: asyncio.Event, seconds: float) -> None:
-    """Return when either event is set, or after `seconds`."""
-    waits = [asyncio.ensure_future(news.wait()), asyncio.ensure_future(stop.wait())]
-    try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
 
 
 def start_row(writer: StreamWriter, reader: StreamReader) -> int:

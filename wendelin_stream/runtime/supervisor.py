@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from wendelin_stream.errors import ConfigError, Corrupt, Locked, Retry
+from wendelin_stream.runtime.waits import pause
 
 logger = logging.getLogger(__name__)
 
@@ -77,15 +78,7 @@ async def supervise(name: str, work: Callable[[], Awaitable[None]], health: Heal
             health.state = "waiting"
             delay = delay_after(health.failures, random.random())  # noqa: S311 - no secret
             logger.warning("%s failed, again in %.1f s: %s", name, delay, health.error, exc_info=surprise)
-            await _sleep_until(stop, delay)
+            await pause(stop, delay)
         else:
             health.state = "ended"
             return
-
-
-async def _sleep_until(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        pass
