@@ -14,12 +14,10 @@ from wendelin_stream.runtime.deadletter import DEAD_LETTER
 from wendelin_stream.runtime.door import Counters, Door
 from wendelin_stream.runtime.log import Log
 from wendelin_stream.runtime.targets import Flow, Target
+from wendelin_stream.store import MAX_NAME
 
 MOST_TAGS = 10_000
 """Tags whose target is remembered: a sender of ever new ones must not grow memory."""
-
-LONGEST_TAG = 200
-"""Characters: a stream name has no room for more, and to look at a tag of megabytes would take seconds."""
 
 
 class Ingest:
@@ -66,8 +64,8 @@ class Ingest:
 
     def target(self, tag: str) -> tuple[Target | None, str]:
         """Where a tag's data goes; without a target, the reason."""
-        if len(tag) > LONGEST_TAG:
-            return None, f"a tag of {len(tag)} characters is too long: a stream name has {LONGEST_TAG}"
+        if len(tag) > MAX_NAME:  # to look at a tag of megabytes would take seconds, to remember it as much memory
+            return None, f"a tag of {len(tag)} characters is too long: a stream name has {MAX_NAME}"
         if tag not in self._targets:
             if len(self._targets) >= MOST_TAGS:
                 self._targets.clear()

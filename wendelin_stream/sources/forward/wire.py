@@ -38,24 +38,22 @@ def array_head(data: memoryview, at: int) -> tuple[int, int]:
 
     Raises IndexError or struct.error where the data ends too early.
     """
-    head = data[at]
-    if 0x90 <= head <= 0x9F:
-        return head & 0x0F, at + 1
-    if head == 0xDC:
-        return _U16.unpack_from(data, at + 1)[0], at + 3
-    if head == 0xDD:
-        return _U32.unpack_from(data, at + 1)[0], at + 5
-    return -1, at
+    return _container_head(data, at, 0x90, 0xDC)
 
 
 def map_head(data: memoryview, at: int) -> tuple[int, int]:
     """Number of pairs and where the first key is; (-1, at) where no map begins. Raises like `array_head`."""
+    return _container_head(data, at, 0x80, 0xDE)
+
+
+def _container_head(data: memoryview, at: int, small: int, wide: int) -> tuple[int, int]:
+    """`small`: the byte of an empty one with its count inside; `wide`: the byte before a 16-bit count, then 32-bit."""
     head = data[at]
-    if 0x80 <= head <= 0x8F:
+    if small <= head <= small + 0x0F:
         return head & 0x0F, at + 1
-    if head == 0xDE:
+    if head == wide:
         return _U16.unpack_from(data, at + 1)[0], at + 3
-    if head == 0xDF:
+    if head == wide + 1:
         return _U32.unpack_from(data, at + 1)[0], at + 5
     return -1, at
 
